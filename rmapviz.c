@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * rmapviz - who maps this physical page, and what it costs to find out
+ *
+ * The module, its file in debugfs, and what belongs to an open file.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/capability.h>
+#include <linux/debugfs.h>
+#include <linux/err.h>
+#include <linux/fs.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "rmapviz.h"
+
+/**
+ * struct rv_open - an open query file
+ * @snap: the answer that reads give, or NULL
+ * @ask_again: opened for reading only: a read from the start asks anew
+ *
+ * Serialized by the lock of the seq_file whose private data it is.
+ */
+struct rv_open {
+	struct rv_snap *snap;
+	bool ask_again;
+};
+
+/* The last query that was answered to a writer, for those who only read. */
+static struct rv_query rv_last_query;
+static DEFINE_MUTEX(rv_last_query_lock);
+
+static struct dentry *rv_dentry;
+
+/*
+ * Addresses are shown to those whom the kernel would show them.  %pK knows the
+ * policy: it prints zeros for kptr_restrict=2, and with 1 for those without
+ * CAP_SYSLOG.
+ */
+static bool rv_may_see_pointers(void)
+{
+	char shown[2 * sizeof(void *) + 1];
+
+	if (!capable(CAP_SYSLOG))
+		return false;
+	snprintf(shown, sizeof(shown), "%pK", &rv_last_query);
+	return strspn(shown, "0") != strlen(shown);
+}
+
+/* The answer to a query, or an ERR_PTR as of rv_walk(), or of -EPERM. */
+static struct rv_snap *rv_ask(const struct rv_query *q)
+{
+	if (q->opts & RV_OPT_PTRS && !rv_may_see_pointers())
+		return ERR_PTR(-EPERM);
+	return rv_walk(q);
+}
+
+static int rv_replace(struct rv_open *open, struct rv_snap *snap)
+{
+	if (IS_ERR(snap))
+		return PTR_ERR(snap);
+	rv_snap_free(open->snap);
+	open->snap = snap;
+	return 0;
+}
+
+static int rv_ask_again(struct rv_open *open)
+{
+	struct rv_query q;
+
+	mutex_lock(&rv_last_query_lock);
+	q = rv_last_query;
+	mutex_unlock(&rv_last_query_lock);
+	if (q.target == RV_TARGET_NONE)
+		return 0;
+	return rv_replace(open, rv_ask(&q));
+}
+
+/* -------------------------------------------------------------- reading -- */
+
+static bool rv_at_end(const struct rv_open *open, loff_t pos)
+{
+	return pos >= (open->snap ? rv_report_items(open->snap) : 1);
+}
+
+static void *rv_seq_start(struct seq_file *m, loff_t *pos)
+{
+	struct rv_open *open = m->private;
+	int err;
+
+	if (open->ask_again && !*pos) {
+		err = rv_ask_again(open);
+		if (err)
+			return ERR_PTR(err);
+	}
+	return rv_at_end(open, *pos) ? NULL : pos;
+}
+
+static void *rv_seq_next(struct seq_file *m, void *v, loff_t *pos)
+{
+	++*pos;
+	return rv_at_end(m->private, *pos) ? NULL : pos;
+}
+
+static void rv_seq_stop(struct seq_file *m, void *v)
+{
+}
+
+static int rv_seq_show(struct seq_file *m, void *v)
+{
+	const struct rv_open *open = m->private;
+	const loff_t *item = v;
+
+	if (open->snap)
+		rv_report_show(m, open->snap, *item);
+	else
+		rv_report_usage(m);
+	return 0;
+}
+
+static const struct seq_operations rv_seq_ops = {
+	.start = rv_seq_start,
+	.next = rv_seq_next,
+	.stop = rv_seq_stop,
+	.show = rv_seq_show,
+};
+
+/* -------------------------------------------------------------- writing -- */
+
+/* The walk is done by the write, so that whoever asks learns what went wrong. */
+static ssize_t rv_write(struct file *file, const char __user *ubuf,
+			size_t count, loff_t *ppos)
+{
+	struct seq_file *m = file->private_data;
+	char line[RV_QUERY_MAX];
+	struct rv_query q;
+	int err;
+
+	if (count > sizeof(line))
+		return -EINVAL;
+	if (copy_from_user(line, ubuf, count))
+		return -EFAULT;
+	err = rv_query_parse(&q, line, count);
+	if (err)
+		return err;
+
+	err = mutex_lock_killable(&m->lock);
+	if (err)
+		return err;
+	err = rv_replace(m->private, rv_ask(&q));
+	mutex_unlock(&m->lock);
+	if (err)
+		return err;
+
+	mutex_lock(&rv_last_query_lock);
+	rv_last_query = q;
+	mutex_unlock(&rv_last_query_lock);
+
+	/* The answer is read from its beginning. */
+	*ppos = 0;
+	return count;
+}
+
+/* ----------------------------------------------------------------- file -- */
+
+static int rv_open_file(struct inode *inode, struct file *file)
+{
+	struct rv_open *open;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	open = __seq_open_private(file, &rv_seq_ops, sizeof(*open));
+	if (!open)
+		return -ENOMEM;
+	open->ask_again = !(file->f_mode & FMODE_WRITE);
+	return 0;
+}
+
+static int rv_release_file(struct inode *inode, struct file *file)
+{
+	struct seq_file *m = file->private_data;
+	struct rv_open *open = m->private;
+
+	rv_snap_free(open->snap);
+	return seq_release_private(inode, file);
+}
+
+static const struct file_operations rv_fops = {
+	.owner = THIS_MODULE,
+	.open = rv_open_file,
+	.read = seq_read,
+	.write = rv_write,
+	.llseek = seq_lseek,
+	.release = rv_release_file,
+};
+
+/* --------------------------------------------------------------- module -- */
+
+static int __init rv_init(void)
+{
+	int err = rv_ksym_init();
+
+	if (err)
+		return err;
+	rv_dentry =
+		debugfs_create_file(KBUILD_MODNAME, 0600, NULL, NULL, &rv_fops);
+	return PTR_ERR_OR_ZERO(rv_dentry);
+}
+
+static void __exit rv_exit(void)
+{
+	debugfs_remove(rv_dentry);
+}
+
+module_init(rv_init);
+module_exit(rv_exit);
+
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Shows who maps a physical page, and by what");
+MODULE_VERSION(RV_VERSION);

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * rmapviz - who maps a physical page, and what it costs to find out
+ *
+ * The plain data that flows one way through the module:
+ *
+ *	query  ->  walk  ->  snapshot  ->  report
+ *
+ * A snapshot is integers and bounded strings that refer to one another by
+ * index.  The kernel addresses in it are names for objects, for the user who
+ * asked for them; nobody dereferences one after the lock that protected the
+ * object is gone, except the mms and files on which rv_snap holds references
+ * until rv_resolve() has learnt their names.
+ */
+#ifndef RMAPVIZ_H
+#define RMAPVIZ_H
+
+#include <linux/bits.h>
+#include <linux/ktime.h>
+#include <linux/limits.h>
+#include <linux/sched.h>
+#include <linux/types.h>
+
+struct mm_struct;
+struct page;
+struct folio;
+struct page_vma_mapped_walk;
+struct rmap_walk_control;
+struct seq_file;
+
+#define RV_VERSION "0.1.0"
+
+/* The longest query, without the terminating NUL but with the newline. */
+#define RV_QUERY_MAX 127
+
+/* "No such record", where a record refers to another by index. */
+#define RV_NONE U32_MAX
+
+/* No table grows past this: it bounds memory and the time under a lock. */
+#define RV_RECORDS_MAX 1000000U
+
+/* -------------------------------------------------------------- query -- */
+
+enum rv_target {
+	RV_TARGET_NONE,	    /* nothing was asked yet */
+	RV_TARGET_PFN,	    /* PFN | pfn PFN | phys ADDR */
+	RV_TARGET_PID_ADDR, /* pid PID ADDR */
+	RV_TARGET_PID,	    /* pid PID */
+};
+
+#define RV_OPT_TEXT  BIT(0)
+#define RV_OPT_JSON  BIT(1)
+#define RV_OPT_FOLIO BIT(2)
+#define RV_OPT_BRIEF BIT(3)
+#define RV_OPT_PTRS  BIT(4)
+
+/**
+ * struct rv_query - one parsed question
+ * @target: what is asked for
+ * @pfn: the page frame number, for RV_TARGET_PFN
+ * @pid: the process as the asking task's pid namespace numbers it
+ * @addr: the virtual address in bytes, for RV_TARGET_PID_ADDR
+ * @opts: RV_OPT_* bits
+ * @text: the question as it was written, without surrounding blanks
+ */
+struct rv_query {
+	enum rv_target target;
+	u64 pfn;
+	pid_t pid;
+	u64 addr;
+	unsigned int opts;
+	char text[RV_QUERY_MAX + 1];
+};
+
+int rv_query_parse(struct rv_query *q, const char *buf, size_t len);
+
+/* ----------------------------------------------------------- snapshot -- */
+
+/**
+ * struct rv_table - preallocated records, filled under locks
+ * @rec: the records
+ * @slot: hash of the records' keys: index + 1, or 0; NULL for a plain table
+ * @size: bytes of one record
+ * @len: records in use
+ * @cap: records there is room for
+ * @lost: records that found no room; the walk is then repeated in a larger
+ *	snapshot
+ */
+struct rv_table {
+	void *rec;
+	u32 *slot;
+	u32 size;
+	u32 len;
+	u32 cap;
+	u32 lost;
+};
+
+/**
+ * struct rv_key - first member of a record that stands for a kernel object
+ * @ptr: the object's address
+ * @scope: the locked family it was seen in, an index into rv_snap.roots; an
+ *	address may name another object once that lock was dropped
+ * @id: its own index, kept while records are sorted
+ */
+struct rv_key {
+	unsigned long ptr;
+	u32 scope;
+	u32 id;
+};
+
+/* One anon_vma.  Its root and parent are of the same scope. */
+struct rv_av {
+	struct rv_key key;
+	unsigned long root_ptr;
+	unsigned long parent_ptr;
+	u64 children;	 /* num_children: a root counts itself */
+	u64 active_vmas; /* VMAs whose ->anon_vma it is */
+	u32 refcount;
+	u32 root;
+	u32 parent;
+	u32 level;	 /* 0 for a root */
+	u32 vmas;	 /* VMAs in its tree */
+	u32 first_child; /* the others follow it */
+	u32 at_line;	 /* the anon_vma on this line of the drawn tree */
+	bool on_page;	 /* page->mapping points here */
+	bool last_child; /* of its parent, for drawing */
+};
+
+/* One anon_vma_chain: it joins a VMA to an anon_vma. */
+struct rv_avc {
+	unsigned long ptr;
+	u32 av;
+	u32 vma;
+	bool own; /* else a bridge to an ancestor's anon_vma */
+};
+
+/* One address space. */
+struct rv_mm {
+	struct rv_key key;
+	pid_t pid; /* 0 where the reader's namespace sees none */
+	u32 first_task;
+	u32 nr_tasks;
+	bool mapped; /* it maps a page asked for */
+	char comm[TASK_COMM_LEN];
+};
+
+/* One process that uses an mm. */
+struct rv_task {
+	u32 mm;
+	u32 order; /* in the task list: oldest first */
+	pid_t pid;
+};
+
+/* One open file behind VMAs. */
+struct rv_file {
+	struct rv_key key;
+	char *name;
+};
+
+enum rv_area {
+	RV_AREA_PLAIN,
+	RV_AREA_FILE,
+	RV_AREA_HEAP,
+	RV_AREA_STACK,
+};
+
+/* One VMA. */
+struct rv_vma {
+	struct rv_key key;
+	unsigned long av_ptr;
+	u64 start;
+	u64 end;
+	u64 pgoff;
+	unsigned long vm_flags;
+	u32 mm;
+	u32 file;
+	u32 av; /* its own anon_vma */
+	u32 first_avc;
+	u32 nr_avcs;
+	u8 area;      /* enum rv_area */
+	bool visited; /* the rmap walk called back for it */
+	bool mapped;  /* and found the page there */
+};
+
+enum rv_level {
+	RV_LEVEL_PTE,
+	RV_LEVEL_PMD,
+	RV_LEVEL_PUD,
+};
+
+#define RV_PTE_PRESENT	  BIT(0)
+#define RV_PTE_WRITE	  BIT(1)
+#define RV_PTE_USER	  BIT(2)
+#define RV_PTE_ACCESSED	  BIT(3)
+#define RV_PTE_DIRTY	  BIT(4)
+#define RV_PTE_NX	  BIT(5)
+#define RV_PTE_SOFT_DIRTY BIT(6)
+#define RV_PTE_UFFD_WP	  BIT(7)
+#define RV_PTE_SPECIAL	  BIT(8)
+#define RV_PTE_PROTNONE	  BIT(9)
+
+/* One page-table entry that maps a page asked for. */
+struct rv_pte {
+	u64 addr; /* where that page appears, in bytes */
+	u64 value;
+	u64 pfn;
+	u32 vma;
+	u16 flags; /* RV_PTE_* */
+	u8 level;  /* enum rv_level */
+};
+
+enum rv_kind {
+	RV_KIND_ANON,
+	RV_KIND_KSM,
+	RV_KIND_FILE,
+	RV_KIND_SHMEM,
+	RV_KIND_HUGETLB,
+	RV_KIND_ZERO,
+	RV_KIND_FREE,
+	RV_KIND_SLAB,
+	RV_KIND_PAGETABLE,
+	RV_KIND_RESERVED,
+	RV_KIND_MOVABLE,
+	RV_KIND_OFFLINE,
+	RV_KIND_OTHER,
+	RV_NR_KINDS,
+};
+
+/* Does rmap map pages of this kind, so that counts mean something? */
+static inline bool rv_kind_mapped(enum rv_kind kind)
+{
+	return kind <= RV_KIND_HUGETLB;
+}
+
+enum rv_mapping {
+	RV_MAPPING_NONE,
+	RV_MAPPING_ANON_VMA,
+	RV_MAPPING_KSM,
+	RV_MAPPING_FILE,
+	RV_MAPPING_MOVABLE,
+	RV_NR_MAPPINGS,
+};
+
+/**
+ * struct rv_page - what the page is, apart from who maps it
+ * @pfn: the page asked for
+ * @head: the first page of its folio
+ * @ptr: address of its struct page
+ * @mapping_ptr: what ->mapping points to, without its low bits
+ * @flags: the folio's flags word
+ * @index: the page's offset in its object, in pages
+ * @mapcount: page-table entries that map this page
+ * @refcount: references to the folio, less the query's own
+ * @expected_refs: references explained by mappings, caches and LRU batches
+ * @order: the folio has 1 << order pages
+ * @kind: enum rv_kind
+ * @mapping: enum rv_mapping
+ */
+struct rv_page {
+	u64 pfn;
+	u64 head;
+	unsigned long ptr;
+	unsigned long mapping_ptr;
+	unsigned long flags;
+	u64 index;
+	s64 mapcount;
+	s64 refcount;
+	s64 expected_refs;
+	u8 order;
+	u8 kind;
+	u8 mapping;
+};
+
+/**
+ * struct rv_snap - one query's answer
+ * @query: the question
+ * @page: the page; not valid for RV_TARGET_PID
+ * @roots: struct rv_key, the families: a root's index here is their scope
+ * @avs: struct rv_av, root first, then by level
+ * @avcs: struct rv_avc, by VMA, then by anon_vma
+ * @mms: struct rv_mm
+ * @tasks: struct rv_task, by mm
+ * @files: struct rv_file
+ * @vmas: struct rv_vma, by own anon_vma, then by address
+ * @ptes: struct rv_pte, by VMA, then by address
+ * @tree_vmas: VMAs in the tree of the page's anon_vma
+ * @visited: VMAs that the rmap walk called back for
+ * @mapped: VMAs that map a page asked for
+ * @processes: distinct processes behind those VMAs
+ * @retries: attempts given up because something was contended or moved
+ * @lost: records that found no room
+ * @lock_ns: time the rmap lock was held, or taken to walk, in nanoseconds
+ * @settled: it holds no references on mms and files (any more)
+ */
+struct rv_snap {
+	struct rv_query query;
+	struct rv_page page;
+	struct rv_table roots;
+	struct rv_table avs;
+	struct rv_table avcs;
+	struct rv_table mms;
+	struct rv_table tasks;
+	struct rv_table files;
+	struct rv_table vmas;
+	struct rv_table ptes;
+	u32 tree_vmas;
+	u32 visited;
+	u32 mapped;
+	u32 processes;
+	u32 retries;
+	u64 lost;
+	u64 lock_ns;
+	bool settled;
+};
+
+struct rv_snap *rv_snap_alloc(const struct rv_query *q);
+void rv_snap_clear(struct rv_snap *s);
+u64 rv_snap_lost(const struct rv_snap *s);
+int rv_snap_grow(struct rv_snap *s);
+void rv_snap_put_refs(struct rv_snap *s);
+void rv_snap_free(struct rv_snap *s);
+
+int rv_table_grow(struct rv_table *t);
+void *rv_table_add(struct rv_table *t);
+struct rv_key *rv_table_find(const struct rv_table *t, const void *ptr,
+			     u32 scope);
+struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
+			       bool *fresh);
+
+/* Record @_i of table @_t, which holds records of struct @_type. */
+#define rv_rec(_t, _type, _i) (&((struct _type *)(_t)->rec)[_i])
+
+/* Every record of a table in turn. */
+#define rv_for_each(_r, _t, _type) \
+	for (_r = (_t)->rec; _r < (struct _type *)(_t)->rec + (_t)->len; _r++)
+
+/* --------------------------------------------- from query to snapshot -- */
+
+int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn);
+struct mm_struct *rv_lookup_mm(pid_t pid);
+
+bool rv_page_walkable(struct folio *folio);
+void rv_page_facts(struct rv_page *facts, struct page *page,
+		   struct folio *folio, int own_refs, bool own_lock);
+
+struct rv_snap *rv_walk(const struct rv_query *q);
+int rv_resolve(struct rv_snap *s);
+
+/* ------------------------------------------- from snapshot to report -- */
+
+u64 rv_report_items(const struct rv_snap *s);
+void rv_report_show(struct seq_file *m, const struct rv_snap *s, u64 item);
+void rv_report_usage(struct seq_file *m);
+
+/* ------------------------------------------- functions not exported -- */
+
+int rv_ksym_init(void);
+void rv_rmap_walk(struct folio *folio, struct rmap_walk_control *rwc);
+bool rv_page_vma_mapped_walk(struct page_vma_mapped_walk *pvmw);
+
+#endif /* RMAPVIZ_H */

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The only place that knows that kernels differ.
+ *
+ * The .c files read as if only the newest supported kernel existed.  What the
+ * preprocessor cannot see of a kernel, Kbuild asks its headers for: RV_HAS_*.
+ * Every shim says what changed and from which kernel on it can go.
+ */
+#ifndef RMAPVIZ_COMPAT_H
+#define RMAPVIZ_COMPAT_H
+
+#include <linux/mm.h>
+#include <linux/page-flags.h>
+#include <linux/pgtable.h>
+#include <linux/rmap.h>
+#include <linux/version.h>
+
+/* tests/kernels lists the kernels that are tested. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "rmapviz supports Linux 6.1 and later"
+#endif
+#ifndef CONFIG_X86_64
+#error "rmapviz knows the page tables of x86-64 only"
+#endif
+
+/*
+ * Low bits of folio->mapping.  The values have not changed since KSM came; the
+ * names did: PAGE_MAPPING_* became FOLIO_MAPPING_*, and 2 lost its meaning
+ * of a movable_ops page, between 6.12 and 7.2 (include/linux/page-flags.h).
+ */
+#define RV_MAPPING_BITS		3UL
+#define RV_MAPPING_BIT_ANON	1UL
+#define RV_MAPPING_BITS_MOVABLE 2UL
+#define RV_MAPPING_BITS_KSM	3UL
+
+/*
+ * rmap_walk_control.anon_lock() takes a const folio from between 6.12 and 7.2
+ * on (include/linux/rmap.h).
+ */
+#ifdef RV_HAS_CONST_ANON_LOCK
+#define RV_ANON_LOCK_CONST const
+#else
+#define RV_ANON_LOCK_CONST
+#endif
+
+/*
+ * page and folio flags became a memdesc_flags_t between 6.12 and 7.2
+ * (include/linux/mm_types.h).
+ */
+static inline unsigned long rv_folio_flags(const struct folio *folio)
+{
+#ifdef RV_HAS_MEMDESC_FLAGS
+	return READ_ONCE(folio->flags.f);
+#else
+	return READ_ONCE(folio->flags);
+#endif
+}
+
+/*
+ * The index of a hugetlb folio counts huge pages where this function exists,
+ * base pages later: it went with commit a08c7193e4f1 ("mm/filemap: remove
+ * hugetlb special casing in filemap.c"), 6.7.
+ */
+static inline pgoff_t rv_folio_pgoff(struct folio *folio)
+{
+#ifdef RV_HAS_HUGE_INDEX_UNITS
+	if (folio_test_hugetlb(folio))
+		return folio->index << folio_order(folio);
+#endif
+	return folio->index;
+}
+
+/*
+ * DEFINE_FOLIO_VMA_WALK() refers to a function that is not exported on 6.1;
+ * pgoff_is_anon came between 7.2 and 7.3, with anonymous offsets of their own
+ * for private file mappings.  The macro serves from 7.3 on.
+ */
+static inline void rv_pvmw_init(struct page_vma_mapped_walk *pvmw,
+				struct folio *folio, struct vm_area_struct *vma,
+				unsigned long addr)
+{
+	*pvmw = (struct page_vma_mapped_walk){
+		.pfn = folio_pfn(folio),
+		.nr_pages = folio_nr_pages(folio),
+		.pgoff = rv_folio_pgoff(folio),
+		.vma = vma,
+		.address = addr,
+		.flags = PVMW_SYNC,
+#ifdef RV_HAS_PVMW_ANON_PGOFF
+		.pgoff_is_anon = folio_test_anon(folio),
+#endif
+	};
+}
+
+/*
+ * Page-table entries that map one page.  page_mapcount() went between 6.1 and
+ * 6.12; what follows it is folio_precise_page_mapcount() of
+ * fs/proc/internal.h, which answers for /proc/kpagecount.
+ */
+static inline int rv_page_mapcount(struct folio *folio, struct page *page)
+{
+#ifdef RV_HAS_PAGE_MAPCOUNT
+	return page_has_type(page) ? 0 : page_mapcount(page);
+#else
+	int mapcount = atomic_read(&page->_mapcount) + 1;
+
+	if (page_mapcount_is_type(mapcount))
+		mapcount = 0;
+	if (folio_test_large(folio))
+		mapcount += folio_entire_mapcount(folio);
+	return mapcount;
+#endif
+}
+
+/*
+ * Page-table entries that map any page of a folio.  On 6.1 folio_mapcount()
+ * is not exported for large folios (mm/util.c).
+ */
+static inline int rv_folio_mapcount(struct folio *folio)
+{
+#ifdef RV_HAS_FOLIO_MAPCOUNT
+	return folio_mapcount(folio);
+#else
+	int entire, sum;
+	long i, nr = folio_nr_pages(folio);
+
+	if (!folio_test_large(folio))
+		return rv_page_mapcount(folio, &folio->page);
+	entire = folio_entire_mapcount(folio);
+	if (folio_test_hugetlb(folio))
+		return entire;
+	for (sum = entire, i = 0; i < nr; i++)
+		sum += atomic_read(&folio_page(folio, i)->_mapcount) + 1;
+	if (!folio_test_anon(folio))
+		return sum - entire * nr;
+	return folio_test_double_map(folio) ? sum - nr : sum;
+#endif
+}
+
+/* pte_uffd_wp() was renamed between 7.2 and 7.3; the bit stayed. */
+static inline bool rv_pte_uffd_wp(pte_t pte)
+{
+#ifdef _PAGE_UFFD
+	return pte_flags(pte) & _PAGE_UFFD;
+#else
+	return pte_flags(pte) & _PAGE_UFFD_WP;
+#endif
+}
+
+#endif /* RMAPVIZ_COMPAT_H */

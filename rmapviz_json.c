@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The report as JSON: the contract that programs rely on.
+ *
+ * 64-bit values that may pass 2^53 are hex strings; counts, ids, PFNs and pids
+ * are numbers.  Bytes of names beyond ASCII are escaped one by one.
+ */
+#include <linux/seq_file.h>
+#include <linux/string.h>
+#include <linux/utsname.h>
+
+#include "rmapviz_report.h"
+
+static void json_string(struct seq_file *m, const char *string)
+{
+	const unsigned char *c;
+
+	seq_putc(m, '"');
+	for (c = (const unsigned char *)string; *c; c++) {
+		if (*c == '"' || *c == '\\')
+			seq_printf(m, "\\%c", *c);
+		else if (*c >= 0x20 && *c < 0x7f)
+			seq_putc(m, *c);
+		else
+			seq_printf(m, "\\u%04x", *c);
+	}
+	seq_putc(m, '"');
+}
+
+static const char *json_bool(bool value)
+{
+	return value ? "true" : "false";
+}
+
+/* An id of another record, or null. */
+static void json_ref(struct seq_file *m, const char *name, u32 id)
+{
+	if (id == RV_NONE)
+		seq_printf(m, ", \"%s\": null", name);
+	else
+		seq_printf(m, ", \"%s\": %u", name, id);
+}
+
+static void json_ptr(struct seq_file *m, const struct rv_snap *s,
+		     unsigned long ptr)
+{
+	if (s->query.opts & RV_OPT_PTRS)
+		seq_printf(m, ", \"ptr\": \"0x%lx\"", ptr);
+}
+
+/* A list of the names in flags, which are parted by '|'. */
+static void json_flags(struct seq_file *m, char *flags)
+{
+	const char *name, *comma = "";
+
+	seq_puts(m, ", \"flags\": [");
+	while ((name = strsep(&flags, "|"))) {
+		if (*name)
+			seq_printf(m, "%s\"%s\"", comma, name);
+		comma = ", ";
+	}
+	seq_putc(m, ']');
+}
+
+/* ----------------------------------------------------------------- page -- */
+
+static void json_counts(struct seq_file *m, const struct rv_page *page)
+{
+	seq_printf(m, ", \"mapcount\": %lld, \"refcount\": %lld",
+		   page->mapcount, page->refcount);
+	if (rv_kind_mapped(page->kind))
+		seq_printf(m, ", \"expected_refs\": %lld, \"pins\": %lld",
+			   page->expected_refs,
+			   page->refcount - page->expected_refs);
+	else
+		seq_puts(m, ", \"expected_refs\": null, \"pins\": null");
+}
+
+static void json_page(struct seq_file *m, const struct rv_snap *s)
+{
+	const struct rv_page *page = &s->page;
+	char flags[RV_FLAGS_LEN];
+
+	seq_printf(m, "{\"pfn\": %llu, \"head\": %llu, \"order\": %u",
+		   page->pfn, page->head, page->order);
+	seq_printf(m, ", \"kind\": \"%s\"", rv_kind_names[page->kind]);
+	rv_page_flag_names(flags, sizeof(flags), page->flags);
+	json_flags(m, flags);
+	if (page->mapping == RV_MAPPING_NONE)
+		seq_puts(m, ", \"mapping\": null, \"index\": null");
+	else
+		seq_printf(m, ", \"mapping\": \"%s\", \"index\": \"0x%llx\"",
+			   rv_mapping_names[page->mapping], page->index);
+	json_counts(m, page);
+	json_ptr(m, s, page->ptr);
+	if (s->query.opts & RV_OPT_PTRS)
+		seq_printf(m, ", \"mapping_ptr\": \"0x%lx\"",
+			   page->mapping_ptr);
+	seq_putc(m, '}');
+}
+
+static void json_head(struct seq_file *m, const struct rv_snap *s)
+{
+	seq_puts(m, "{\"rmapviz\": 1, \"kernel\": ");
+	json_string(m, init_utsname()->release);
+	seq_puts(m, ", \"query\": ");
+	json_string(m, s->query.text);
+	seq_puts(m, ",\n \"page\": ");
+	if (s->query.target == RV_TARGET_PID)
+		seq_puts(m, "null");
+	else
+		json_page(m, s);
+}
+
+/* -------------------------------------------------------------- records -- */
+
+static u32 json_count(const struct rv_snap *s, const struct rv_table *t)
+{
+	return s->query.opts & RV_OPT_BRIEF ? 0 : t->len;
+}
+
+static void json_table(struct seq_file *m, const struct rv_snap *s,
+		       const struct rv_table *t, const char *name)
+{
+	if (s->query.opts & RV_OPT_BRIEF)
+		return;
+	seq_printf(m, ",\n \"%s\": [%s", name, t->len ? "" : "]");
+}
+
+/* Defines count and heading of the section of a table. */
+/* clang-format off */
+#define JSON_TABLE(_table, _name)					\
+static u32 json_count_##_table(const struct rv_snap *s)			\
+{									\
+	return json_count(s, &s->_table);				\
+}									\
+									\
+static void json_head_##_table(struct seq_file *m,			\
+			       const struct rv_snap *s)			\
+{									\
+	json_table(m, s, &s->_table, _name);				\
+}
+
+/* clang-format on */
+
+JSON_TABLE(avs, "anon_vmas")
+JSON_TABLE(avcs, "avcs")
+JSON_TABLE(mms, "mms")
+JSON_TABLE(vmas, "vmas")
+JSON_TABLE(ptes, "ptes")
+
+static void json_open(struct seq_file *m, u32 i)
+{
+	seq_puts(m, i ? ",\n  {" : "\n  {");
+}
+
+static void json_close(struct seq_file *m, const struct rv_table *t, u32 i)
+{
+	seq_puts(m, i + 1 == t->len ? "}]" : "}");
+}
+
+static void json_av(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	const struct rv_av *av = rv_rec(&s->avs, rv_av, i);
+
+	json_open(m, i);
+	seq_printf(m, "\"id\": %u", i);
+	json_ref(m, "root", av->root);
+	json_ref(m, "parent", av->parent);
+	seq_printf(m, ", \"level\": %u, \"refcount\": %u", av->level,
+		   av->refcount);
+	seq_printf(m, ", \"children\": %llu, \"active_vmas\": %llu",
+		   av->children, av->active_vmas);
+	seq_printf(m, ", \"on_page\": %s", json_bool(av->on_page));
+	json_ptr(m, s, av->key.ptr);
+	json_close(m, &s->avs, i);
+}
+
+static void json_avc(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	const struct rv_avc *avc = rv_rec(&s->avcs, rv_avc, i);
+
+	json_open(m, i);
+	seq_printf(m, "\"id\": %u", i);
+	json_ref(m, "anon_vma", avc->av);
+	json_ref(m, "vma", avc->vma);
+	seq_printf(m, ", \"role\": \"%s\"", avc->own ? "own" : "bridge");
+	json_ptr(m, s, avc->ptr);
+	json_close(m, &s->avcs, i);
+}
+
+static void json_mm(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	const struct rv_mm *mm = rv_rec(&s->mms, rv_mm, i);
+	u32 t;
+
+	json_open(m, i);
+	seq_printf(m, "\"id\": %u, \"pid\": %d, \"comm\": ", i, mm->pid);
+	json_string(m, mm->comm);
+	seq_puts(m, ", \"tasks\": [");
+	for (t = 0; t < mm->nr_tasks; t++)
+		seq_printf(m, "%s%d", t ? ", " : "",
+			   rv_rec(&s->tasks, rv_task, mm->first_task + t)->pid);
+	seq_putc(m, ']');
+	json_ptr(m, s, mm->key.ptr);
+	json_close(m, &s->mms, i);
+}
+
+static void json_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	const struct rv_vma *vma = rv_rec(&s->vmas, rv_vma, i);
+	const char *name = rv_vma_name(s, vma);
+	char perms[5];
+
+	json_open(m, i);
+	seq_printf(m, "\"id\": %u", i);
+	json_ref(m, "mm", vma->mm);
+	seq_printf(m, ", \"start\": \"0x%llx\", \"end\": \"0x%llx\"",
+		   vma->start, vma->end);
+	seq_printf(m, ", \"perms\": \"%s\", \"pgoff\": \"0x%llx\"",
+		   rv_vma_perms(vma, perms), vma->pgoff);
+	seq_puts(m, ", \"name\": ");
+	if (name)
+		json_string(m, name);
+	else
+		seq_puts(m, "null");
+	json_ref(m, "anon_vma", vma->av);
+	seq_printf(m, ", \"visited\": %s, \"mapped\": %s",
+		   json_bool(vma->visited), json_bool(vma->mapped));
+	json_ptr(m, s, vma->key.ptr);
+	json_close(m, &s->vmas, i);
+}
+
+static void json_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	const struct rv_pte *pte = rv_rec(&s->ptes, rv_pte, i);
+	char flags[RV_FLAGS_LEN];
+
+	json_open(m, i);
+	seq_printf(m, "\"pfn\": %llu", pte->pfn);
+	json_ref(m, "vma", pte->vma);
+	seq_printf(m, ", \"addr\": \"0x%llx\", \"level\": \"%s\"", pte->addr,
+		   rv_level_names[pte->level]);
+	seq_printf(m, ", \"value\": \"0x%llx\"", pte->value);
+	rv_pte_flag_names(flags, sizeof(flags), pte->flags);
+	json_flags(m, flags);
+	json_close(m, &s->ptes, i);
+}
+
+static void json_tail(struct seq_file *m, const struct rv_snap *s)
+{
+	seq_printf(m, ",\n \"walk\": {\"visited\": %u, \"mapped\": %u",
+		   s->visited, s->mapped);
+	seq_printf(m, ", \"tree_vmas\": %u, \"lock_ns\": %llu", s->tree_vmas,
+		   s->lock_ns);
+	seq_printf(m, ", \"retries\": %u, \"lost\": %llu}}\n", s->retries,
+		   s->lost);
+}
+
+const struct rv_section rv_json_sections[] = {
+	{ .head = json_head },
+	{ json_count_avs, json_head_avs, json_av },
+	{ json_count_avcs, json_head_avcs, json_avc },
+	{ json_count_mms, json_head_mms, json_mm },
+	{ json_count_vmas, json_head_vmas, json_vma },
+	{ json_count_ptes, json_head_ptes, json_pte },
+	{ .head = json_tail },
+	{}
+};

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The two functions that the kernel does not export.
+ *
+ * Each is found once, by a kprobe that is never armed, and called through a
+ * static call: that is a direct call instruction, patched at init.  An
+ * indirect call would be a kernel BUG on hardware with indirect branch
+ * tracking, where the kernel seals the entries of functions whose address it
+ * never takes (arch/x86/kernel/alternative.c, apply_seal_endbr()).
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kallsyms.h>
+#include <linux/kprobes.h>
+#include <linux/mm.h>
+#include <linux/rmap.h>
+#include <linux/static_call.h>
+
+#include "rmapviz.h"
+
+#ifndef CONFIG_KPROBES
+#error "rmapviz needs a kernel with CONFIG_KPROBES"
+#endif
+#ifndef CONFIG_KALLSYMS
+#error "rmapviz needs a kernel with CONFIG_KALLSYMS"
+#endif
+#ifndef CONFIG_HAVE_STATIC_CALL
+#error "rmapviz needs an architecture with patched static calls"
+#endif
+
+DEFINE_STATIC_CALL_NULL(rmapviz_rmap_walk, rmap_walk);
+DEFINE_STATIC_CALL_NULL(rmapviz_page_vma_mapped_walk, page_vma_mapped_walk);
+
+/*
+ * The kprobe's address may lie behind the ENDBR or its poison, so the symbol
+ * table has the last word on where the function begins.
+ */
+static void *rv_ksym_entry(void *addr)
+{
+	char where[KSYM_SYMBOL_LEN];
+	unsigned long offset;
+	char *plus;
+
+	sprint_symbol(where, (unsigned long)addr);
+	plus = strchr(where, '+');
+	if (!plus || sscanf(plus, "+0x%lx/", &offset) != 1)
+		return NULL;
+	return addr - offset;
+}
+
+static void *rv_ksym_find(const char *name)
+{
+	struct kprobe kp = {
+		.symbol_name = name,
+		.flags = KPROBE_FLAG_DISABLED,
+	};
+	void *entry = NULL;
+
+	if (!register_kprobe(&kp)) {
+		entry = rv_ksym_entry(kp.addr);
+		unregister_kprobe(&kp);
+	}
+	if (!entry)
+		pr_err("this kernel has no function %s\n", name);
+	return entry;
+}
+
+/**
+ * rv_ksym_init() - find the functions and patch the calls to them
+ *
+ * Context: Process context, may sleep; once, before anything else here.
+ * Return: 0, or -ENOENT after one line in the log that names the function.
+ */
+int rv_ksym_init(void)
+{
+	void *walk = rv_ksym_find("rmap_walk");
+	void *mapped_walk = rv_ksym_find("page_vma_mapped_walk");
+
+	if (!walk || !mapped_walk)
+		return -ENOENT;
+	static_call_update(rmapviz_rmap_walk, (typeof(rmap_walk) *)walk);
+	static_call_update(rmapviz_page_vma_mapped_walk,
+			   (typeof(page_vma_mapped_walk) *)mapped_walk);
+	return 0;
+}
+
+/**
+ * rv_rmap_walk() - rmap_walk() of mm/rmap.c
+ * @folio: the folio, locked, with a reference
+ * @rwc: the callbacks
+ *
+ * Context: Process context, may sleep.  Takes the folio's rmap locks for read.
+ */
+void rv_rmap_walk(struct folio *folio, struct rmap_walk_control *rwc)
+{
+	static_call(rmapviz_rmap_walk)(folio, rwc);
+}
+
+/**
+ * rv_page_vma_mapped_walk() - page_vma_mapped_walk() of mm/page_vma_mapped.c
+ * @pvmw: the state of the walk
+ *
+ * Context: In a rmap_one() callback.
+ * Return: true with a page-table entry found and its lock held, or false.
+ */
+bool rv_page_vma_mapped_walk(struct page_vma_mapped_walk *pvmw)
+{
+	return static_call(rmapviz_page_vma_mapped_walk)(pvmw);
+}

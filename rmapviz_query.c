@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The grammar of the query file.
+ *
+ *	query  := target option*
+ *	target := PFN | "pfn" PFN | "phys" ADDR | "pid" PID ADDR | "pid" PID
+ *	option := "text" | "json" | "folio" | "brief" | "ptrs"
+ */
+#include <linux/ctype.h>
+#include <linux/errno.h>
+#include <linux/kernel.h>
+#include <linux/limits.h>
+#include <linux/mm.h>
+#include <linux/string.h>
+
+#include "rmapviz.h"
+
+static const struct {
+	const char *word;
+	unsigned int opt;
+} rv_options[] = {
+	{ "text", RV_OPT_TEXT },   { "json", RV_OPT_JSON },
+	{ "folio", RV_OPT_FOLIO }, { "brief", RV_OPT_BRIEF },
+	{ "ptrs", RV_OPT_PTRS },
+};
+
+/* The next word, or NULL; words are parted by blanks and tabs. */
+static char *rv_next_word(char **at)
+{
+	char *word;
+
+	do {
+		word = strsep(at, " \t");
+	} while (word && !*word);
+	return word;
+}
+
+/* Decimal, or hex with 0x: a leading zero alone does not mean octal. */
+static int rv_parse_number(const char *word, u64 *value)
+{
+	bool hex = word && word[0] == '0' && tolower(word[1]) == 'x';
+
+	/* kstrtoull() would also take a sign. */
+	if (!word || !isdigit(*word))
+		return -EINVAL;
+	return kstrtoull(word, hex ? 16 : 10, value) ? -EINVAL : 0;
+}
+
+static int rv_parse_option(struct rv_query *q, const char *word)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(rv_options); i++) {
+		if (strcmp(word, rv_options[i].word))
+			continue;
+		q->opts |= rv_options[i].opt;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* A pid beyond what a pid can be is one that no process has. */
+static int rv_parse_pid(struct rv_query *q, const char *word)
+{
+	u64 pid;
+
+	if (rv_parse_number(word, &pid))
+		return -EINVAL;
+	q->target = RV_TARGET_PID;
+	q->pid = min_t(u64, pid, INT_MAX);
+	return 0;
+}
+
+/* Sets *at behind the target. */
+static int rv_parse_target(struct rv_query *q, char **at)
+{
+	char *word = rv_next_word(at);
+	u64 addr;
+
+	if (!word)
+		return -EINVAL;
+	if (!strcmp(word, "pid"))
+		return rv_parse_pid(q, rv_next_word(at));
+
+	q->target = RV_TARGET_PFN;
+	if (!strcmp(word, "phys")) {
+		if (rv_parse_number(rv_next_word(at), &addr))
+			return -EINVAL;
+		q->pfn = addr >> PAGE_SHIFT;
+		return 0;
+	}
+	if (!strcmp(word, "pfn"))
+		word = rv_next_word(at);
+	return rv_parse_number(word, &q->pfn);
+}
+
+/* "pid PID" may be followed by an address before the options. */
+static int rv_parse_rest(struct rv_query *q, char **at)
+{
+	char *word = rv_next_word(at);
+
+	if (q->target == RV_TARGET_PID && word && isdigit(*word)) {
+		if (rv_parse_number(word, &q->addr))
+			return -EINVAL;
+		q->target = RV_TARGET_PID_ADDR;
+		word = rv_next_word(at);
+	}
+	for (; word; word = rv_next_word(at))
+		if (rv_parse_option(q, word))
+			return -EINVAL;
+	return 0;
+}
+
+static bool rv_contradicts(const struct rv_query *q)
+{
+	const unsigned int forms = RV_OPT_TEXT | RV_OPT_JSON;
+
+	if ((q->opts & forms) == forms)
+		return true;
+	/* A process has no folio. */
+	return q->target == RV_TARGET_PID && q->opts & RV_OPT_FOLIO;
+}
+
+/**
+ * rv_query_parse() - parse one line
+ * @q: the query to fill
+ * @buf: the bytes that were written; a newline may end them
+ * @len: their number
+ *
+ * Context: Any.
+ * Return: 0, or -EINVAL with @q of no use.
+ */
+int rv_query_parse(struct rv_query *q, const char *buf, size_t len)
+{
+	char line[RV_QUERY_MAX + 1];
+	char *at = line;
+	int err;
+
+	memset(q, 0, sizeof(*q));
+	if (!len || len > RV_QUERY_MAX)
+		return -EINVAL;
+	memcpy(line, buf, len);
+	if (line[len - 1] == '\n')
+		len--;
+	line[len] = '\0';
+	if (strlen(line) != len)
+		return -EINVAL;
+	strscpy(q->text, strim(line), sizeof(q->text));
+	strscpy(line, q->text, sizeof(line));
+
+	err = rv_parse_target(q, &at) ?: rv_parse_rest(q, &at);
+	if (!err && rv_contradicts(q))
+		err = -EINVAL;
+	return err;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the two forms of a report share.
+ */
+#ifndef RMAPVIZ_REPORT_H
+#define RMAPVIZ_REPORT_H
+
+#include "rmapviz.h"
+
+/**
+ * struct rv_section - a heading and its lines
+ * @count: number of lines below the heading; NULL for none
+ * @head: prints the heading; NULL for none
+ * @line: prints line i
+ *
+ * A report is printed line by line, so that seq_file needs no large buffer.
+ */
+struct rv_section {
+	u32 (*count)(const struct rv_snap *s);
+	void (*head)(struct seq_file *m, const struct rv_snap *s);
+	void (*line)(struct seq_file *m, const struct rv_snap *s, u32 i);
+};
+
+/* Both end with an empty section. */
+extern const struct rv_section rv_text_sections[];
+extern const struct rv_section rv_json_sections[];
+
+extern const char *const rv_kind_names[RV_NR_KINDS];
+extern const char *const rv_mapping_names[RV_NR_MAPPINGS];
+extern const char *const rv_level_names[];
+
+/* Room for the names of all flags of a page or an entry. */
+#define RV_FLAGS_LEN 256
+
+/* Both fill buf with names, a '|' between each two. */
+void rv_pte_flag_names(char *buf, size_t size, u16 flags);
+void rv_page_flag_names(char *buf, size_t size, unsigned long flags);
+
+/* The name of a VMA as /proc/PID/maps would print it, or NULL. */
+const char *rv_vma_name(const struct rv_snap *s, const struct rv_vma *vma);
+
+/* rwxp, as in /proc/PID/maps; buf has room for 5 bytes. */
+const char *rv_vma_perms(const struct rv_vma *vma, char *buf);
+
+#endif /* RMAPVIZ_REPORT_H */

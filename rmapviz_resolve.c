@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a snapshot needs after the locks are gone: who the processes are, what
+ * the files are called, and the order in which a reader wants the records.
+ */
+#include <linux/dcache.h>
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/pid_namespace.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/string.h>
+
+#include "rmapviz.h"
+
+/* ---------------------------------------------------------------- names -- */
+
+/* A thread group leader may have exited before its threads. */
+static const struct mm_struct *rv_mm_of(struct task_struct *leader)
+{
+	struct task_struct *t;
+
+	if (leader->flags & PF_KTHREAD)
+		return NULL;
+	for_each_thread(leader, t) {
+		const struct mm_struct *mm = READ_ONCE(t->mm);
+
+		if (mm)
+			return mm;
+	}
+	return NULL;
+}
+
+/* Copies pid and comm of every process that uses one of the mms. */
+static void rv_collect_tasks(struct rv_snap *s)
+{
+	struct pid_namespace *ns = task_active_pid_ns(current);
+	struct task_struct *leader;
+	u32 order = 0;
+
+	rcu_read_lock();
+	for_each_process(leader) {
+		const struct mm_struct *mm = rv_mm_of(leader);
+		struct rv_key *key = mm ? rv_table_find(&s->mms, mm, 0) : NULL;
+		struct rv_task *task = key ? rv_table_add(&s->tasks) : NULL;
+		struct rv_mm *user = (struct rv_mm *)key;
+
+		if (!task)
+			continue;
+		task->mm = key->id;
+		task->order = order++;
+		task->pid = task_tgid_nr_ns(leader, ns);
+		if (!user->nr_tasks++) {
+			user->pid = task->pid;
+			strscpy(user->comm, leader->comm, sizeof(user->comm));
+		}
+	}
+	rcu_read_unlock();
+}
+
+static int rv_cmp_task(const void *a, const void *b)
+{
+	const struct rv_task *x = a, *y = b;
+
+	if (x->mm != y->mm)
+		return x->mm < y->mm ? -1 : 1;
+	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+static int rv_resolve_tasks(struct rv_snap *s)
+{
+	struct rv_mm *mm;
+	u32 first = 0;
+	int err;
+
+	for (;;) {
+		rv_collect_tasks(s);
+		if (!s->tasks.lost)
+			break;
+		err = rv_table_grow(&s->tasks);
+		if (err)
+			return err;
+		rv_for_each(mm, &s->mms, rv_mm)
+			mm->nr_tasks = 0;
+	}
+	sort(s->tasks.rec, s->tasks.len, sizeof(struct rv_task), rv_cmp_task,
+	     NULL);
+	rv_for_each(mm, &s->mms, rv_mm) {
+		mm->first_task = first;
+		first += mm->nr_tasks;
+	}
+	return 0;
+}
+
+static int rv_resolve_files(struct rv_snap *s)
+{
+	struct rv_file *file;
+	char *buf, *path;
+	int err = 0;
+
+	if (!s->files.len)
+		return 0;
+	buf = kmalloc(PATH_MAX, GFP_KERNEL);
+	if (!buf)
+		return -ENOMEM;
+	rv_for_each(file, &s->files, rv_file) {
+		path = file_path((struct file *)file->key.ptr, buf, PATH_MAX);
+		if (IS_ERR(path))
+			path = "(name too long)";
+		file->name = kstrdup(path, GFP_KERNEL);
+		if (!file->name) {
+			err = -ENOMEM;
+			break;
+		}
+	}
+	kfree(buf);
+	return err;
+}
+
+/* ---------------------------------------------------------------- order -- */
+
+/* AVs refer to one another by address until here. */
+static void rv_link_avs(struct rv_snap *s)
+{
+	struct rv_av *av;
+	struct rv_vma *vma;
+	struct rv_key *key;
+
+	rv_for_each(av, &s->avs, rv_av) {
+		key = rv_table_find(&s->avs, (void *)av->root_ptr,
+				    av->key.scope);
+		av->root = key ? key->id : RV_NONE;
+		key = rv_table_find(&s->avs, (void *)av->parent_ptr,
+				    av->key.scope);
+		av->parent = key ? key->id : RV_NONE;
+	}
+	rv_for_each(vma, &s->vmas, rv_vma) {
+		key = rv_table_find(&s->avs, (void *)vma->av_ptr,
+				    vma->key.scope);
+		vma->av = key ? key->id : RV_NONE;
+	}
+}
+
+/* Scratch space for putting n records into another order. */
+struct rv_order {
+	u32 *first; /* first child */
+	u32 *last;  /* last child so far */
+	u32 *next;  /* next sibling */
+	u32 *queue; /* old index at every new place */
+	u32 *rank;  /* new place of every old index */
+	u32 len;    /* of the queue */
+	void *sorted;
+};
+
+static int rv_order_alloc(struct rv_order *o, u32 n, size_t size)
+{
+	u32 i;
+
+	o->first = kvmalloc_array(n, 5 * sizeof(u32), GFP_KERNEL);
+	o->sorted = kvmalloc_array(n, size, GFP_KERNEL);
+	if (!o->first || !o->sorted)
+		return -ENOMEM;
+	o->last = o->first + n;
+	o->next = o->last + n;
+	o->queue = o->next + n;
+	o->rank = o->queue + n;
+	for (i = 0; i < n; i++) {
+		o->first[i] = RV_NONE;
+		o->next[i] = RV_NONE;
+		o->rank[i] = RV_NONE;
+	}
+	return 0;
+}
+
+static void rv_order_free(struct rv_order *o)
+{
+	kvfree(o->first);
+	kvfree(o->sorted);
+}
+
+static u32 rv_ranked(const struct rv_order *o, u32 old)
+{
+	return old == RV_NONE ? RV_NONE : o->rank[old];
+}
+
+static void rv_order_queue(struct rv_order *o, u32 i)
+{
+	o->rank[i] = o->len;
+	o->queue[o->len++] = i;
+}
+
+/* Sibling lists, in the order in which the walk met the anon_vmas. */
+static void rv_order_siblings(struct rv_order *o, const struct rv_av *avs,
+			      u32 n)
+{
+	u32 i, up;
+
+	for (i = 0; i < n; i++) {
+		up = avs[i].parent;
+		if (up == i || up == RV_NONE)
+			continue;
+		if (o->first[up] == RV_NONE)
+			o->first[up] = i;
+		else
+			o->next[o->last[up]] = i;
+		o->last[up] = i;
+	}
+}
+
+/* Everything below one root, level by level. */
+static void rv_order_family(struct rv_order *o, struct rv_av *avs, u32 root)
+{
+	u32 head = o->len, child;
+
+	rv_order_queue(o, root);
+	for (; head < o->len; head++) {
+		struct rv_av *av = &avs[o->queue[head]];
+
+		child = o->first[o->queue[head]];
+		if (child != RV_NONE)
+			av->first_child = o->len;
+		for (; child != RV_NONE; child = o->next[child]) {
+			avs[child].level = av->level + 1;
+			avs[child].last_child = o->next[child] == RV_NONE;
+			rv_order_queue(o, child);
+		}
+	}
+}
+
+/*
+ * Families in the order in which they were met; in each the root first, then
+ * its children, then theirs.
+ */
+static int rv_order_avs(struct rv_snap *s)
+{
+	struct rv_av *avs = s->avs.rec, *av;
+	u32 n = s->avs.len, i;
+	struct rv_order o = {};
+	struct rv_avc *avc;
+	struct rv_vma *vma;
+	int err;
+
+	if (!n)
+		return 0;
+	err = rv_order_alloc(&o, n, sizeof(*av));
+	if (err)
+		goto free;
+
+	rv_for_each(av, &s->avs, rv_av)
+		av->first_child = RV_NONE;
+	rv_order_siblings(&o, avs, n);
+	for (i = 0; i < n; i++)
+		if (avs[i].parent == i || avs[i].parent == RV_NONE)
+			rv_order_family(&o, avs, i);
+
+	memcpy(o.sorted, avs, n * sizeof(*av));
+	for (i = 0; i < o.len; i++) {
+		avs[i] = ((struct rv_av *)o.sorted)[o.queue[i]];
+		avs[i].root = rv_ranked(&o, avs[i].root);
+		avs[i].parent = rv_ranked(&o, avs[i].parent);
+	}
+	/* What hangs on no root is not in the queue; it cannot be, but say so. */
+	s->lost += n - o.len;
+	s->avs.len = o.len;
+	rv_for_each(avc, &s->avcs, rv_avc)
+		avc->av = rv_ranked(&o, avc->av);
+	rv_for_each(vma, &s->vmas, rv_vma)
+		vma->av = rv_ranked(&o, vma->av);
+free:
+	rv_order_free(&o);
+	return err;
+}
+
+/*
+ * The order in which a tree is drawn: a child comes right below its parent.
+ * Siblings stand in a row, so the next one has the next index.
+ */
+static void rv_order_lines(struct rv_snap *s)
+{
+	struct rv_av *avs = s->avs.rec;
+	u32 line, at = 0;
+
+	for (line = 0; line < s->avs.len; line++) {
+		avs[line].at_line = at;
+		if (avs[at].first_child != RV_NONE) {
+			at = avs[at].first_child;
+			continue;
+		}
+		while (avs[at].level && avs[at].last_child)
+			at = avs[at].parent;
+		/* After a root comes the next family. */
+		at = avs[at].level ? at + 1 : line + 1;
+	}
+}
+
+static int rv_cmp_vma(const void *a, const void *b)
+{
+	const struct rv_vma *x = a, *y = b;
+
+	if (x->av != y->av)
+		return x->av < y->av ? -1 : 1;
+	if (x->mm != y->mm)
+		return x->mm < y->mm ? -1 : 1;
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
+static int rv_order_vmas(struct rv_snap *s)
+{
+	struct rv_vma *vmas = s->vmas.rec;
+	u32 n = s->vmas.len, i;
+	struct rv_avc *avc;
+	struct rv_pte *pte;
+	u32 *rank;
+
+	if (!n)
+		return 0;
+	rank = kvmalloc_array(n, sizeof(*rank), GFP_KERNEL);
+	if (!rank)
+		return -ENOMEM;
+	sort(vmas, n, sizeof(*vmas), rv_cmp_vma, NULL);
+	for (i = 0; i < n; i++)
+		rank[vmas[i].key.id] = i;
+	rv_for_each(avc, &s->avcs, rv_avc)
+		if (avc->vma != RV_NONE)
+			avc->vma = rank[avc->vma];
+	rv_for_each(pte, &s->ptes, rv_pte)
+		if (pte->vma != RV_NONE)
+			pte->vma = rank[pte->vma];
+	kvfree(rank);
+	return 0;
+}
+
+static int rv_cmp_avc(const void *a, const void *b)
+{
+	const struct rv_avc *x = a, *y = b;
+
+	if (x->vma != y->vma)
+		return x->vma < y->vma ? -1 : 1;
+	return x->av < y->av ? -1 : x->av > y->av;
+}
+
+static int rv_cmp_pte(const void *a, const void *b)
+{
+	const struct rv_pte *x = a, *y = b;
+
+	if (x->vma != y->vma)
+		return x->vma < y->vma ? -1 : 1;
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+/* A KSM walk calls back twice for some VMAs; one (vma, addr) is one entry. */
+static void rv_unique_ptes(struct rv_snap *s)
+{
+	struct rv_pte *ptes = s->ptes.rec;
+	u32 i, len = 0;
+
+	for (i = 0; i < s->ptes.len; i++)
+		if (!len || ptes[i].vma == RV_NONE ||
+		    rv_cmp_pte(&ptes[len - 1], &ptes[i]))
+			ptes[len++] = ptes[i];
+	s->ptes.len = len;
+}
+
+/* --------------------------------------------------------------- totals -- */
+
+static void rv_count_avcs(struct rv_snap *s)
+{
+	struct rv_avc *avcs = s->avcs.rec;
+	u32 i;
+
+	for (i = 0; i < s->avcs.len; i++) {
+		if (avcs[i].av != RV_NONE) {
+			struct rv_av *av = rv_rec(&s->avs, rv_av, avcs[i].av);
+
+			av->vmas++;
+			s->tree_vmas += av->on_page;
+		}
+		if (avcs[i].vma != RV_NONE) {
+			struct rv_vma *v =
+				rv_rec(&s->vmas, rv_vma, avcs[i].vma);
+
+			if (!v->nr_avcs++)
+				v->first_avc = i;
+		}
+	}
+}
+
+static void rv_count_vmas(struct rv_snap *s)
+{
+	struct rv_vma *vma;
+	struct rv_mm *mm;
+
+	rv_for_each(vma, &s->vmas, rv_vma) {
+		s->visited += vma->visited;
+		s->mapped += vma->mapped;
+		if (vma->mapped && vma->mm != RV_NONE)
+			rv_rec(&s->mms, rv_mm, vma->mm)->mapped = true;
+	}
+	rv_for_each(mm, &s->mms, rv_mm)
+		if (mm->mapped)
+			s->processes += mm->nr_tasks;
+}
+
+/**
+ * rv_resolve() - finish a snapshot
+ * @s: the snapshot, as the walk left it; its references are dropped
+ *
+ * Context: Process context, may sleep; no locks held.
+ * Return: 0 or -ENOMEM.
+ */
+int rv_resolve(struct rv_snap *s)
+{
+	int err;
+
+	s->lost = rv_snap_lost(s);
+	err = rv_resolve_tasks(s) ?: rv_resolve_files(s);
+	rv_snap_put_refs(s);
+	if (err)
+		return err;
+
+	rv_link_avs(s);
+	err = rv_order_avs(s) ?: rv_order_vmas(s);
+	if (err)
+		return err;
+	rv_order_lines(s);
+	sort(s->avcs.rec, s->avcs.len, sizeof(struct rv_avc), rv_cmp_avc, NULL);
+	sort(s->ptes.rec, s->ptes.len, sizeof(struct rv_pte), rv_cmp_pte, NULL);
+	rv_unique_ptes(s);
+	rv_count_avcs(s);
+	rv_count_vmas(s);
+	return 0;
+}

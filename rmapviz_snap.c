@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The snapshot: tables of plain records.
+ *
+ * Memory is allocated before any lock is taken.  Under a lock records are only
+ * appended; what finds no room is counted, and the walk is repeated in a
+ * snapshot that has room for it.
+ */
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/hash.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "rmapviz.h"
+
+#define RV_FIRST_CAP 64
+
+/* Every table of a snapshot; they stand in a row there. */
+#define rv_for_each_table(_t, _s) \
+	for (_t = &(_s)->roots; _t <= &(_s)->ptes; _t++)
+
+static u32 rv_table_slots(const struct rv_table *t)
+{
+	return roundup_pow_of_two(2 * t->cap);
+}
+
+static int rv_table_alloc(struct rv_table *t, u32 size, u32 cap, bool keyed)
+{
+	t->size = size;
+	t->cap = cap;
+	t->rec = kvcalloc(cap, size, GFP_KERNEL);
+	if (!t->rec)
+		return -ENOMEM;
+	if (keyed) {
+		t->slot = kvcalloc(rv_table_slots(t), sizeof(*t->slot),
+				   GFP_KERNEL);
+		if (!t->slot)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void rv_table_free(struct rv_table *t)
+{
+	kvfree(t->rec);
+	kvfree(t->slot);
+	t->rec = NULL;
+	t->slot = NULL;
+	t->len = 0;
+	t->cap = 0;
+}
+
+static void rv_table_clear(struct rv_table *t)
+{
+	if (t->slot)
+		memset(t->slot, 0, rv_table_slots(t) * sizeof(*t->slot));
+	t->len = 0;
+	t->lost = 0;
+}
+
+/**
+ * rv_table_grow() - empty a table; make room for all it had and all it lost
+ * @t: the table
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 or -ENOMEM; the table is then empty and has no room.
+ */
+int rv_table_grow(struct rv_table *t)
+{
+	u64 need = (u64)t->len + t->lost;
+	bool keyed = t->slot;
+
+	rv_table_free(t);
+	t->lost = 0;
+	need = min_t(u64, need + need / 4, RV_RECORDS_MAX);
+	return rv_table_alloc(t, t->size, need, keyed);
+}
+
+/**
+ * rv_table_add() - append a record
+ * @t: the table
+ *
+ * Context: Any, also under spinlocks; allocates nothing.
+ * Return: the record, with old contents, or NULL after counting it as lost.
+ */
+void *rv_table_add(struct rv_table *t)
+{
+	if (t->len == t->cap) {
+		t->lost++;
+		return NULL;
+	}
+	return t->rec + (size_t)t->size * t->len++;
+}
+
+static u32 *rv_table_slot(const struct rv_table *t, unsigned long ptr,
+			  u32 scope)
+{
+	u32 mask = rv_table_slots(t) - 1;
+	u32 i = hash_long(ptr, 32) & mask;
+
+	/* At most half of the slots are ever taken, so this ends. */
+	for (; t->slot[i]; i = (i + 1) & mask) {
+		const struct rv_key *key =
+			t->rec + (size_t)t->size * (t->slot[i] - 1);
+
+		if (key->ptr == ptr && key->scope == scope)
+			break;
+	}
+	return &t->slot[i];
+}
+
+/**
+ * rv_table_find() - the record that stands for an object
+ * @t: a keyed table
+ * @ptr: the object's address, not dereferenced
+ * @scope: the family it was seen in
+ *
+ * Context: Any.
+ * Return: the record, or NULL.
+ */
+struct rv_key *rv_table_find(const struct rv_table *t, const void *ptr,
+			     u32 scope)
+{
+	u32 slot = *rv_table_slot(t, (unsigned long)ptr, scope);
+
+	return slot ? t->rec + (size_t)t->size * (slot - 1) : NULL;
+}
+
+/**
+ * rv_table_intern() - the record that stands for an object, made if new
+ * @t: a keyed table
+ * @ptr: the object's address, not dereferenced
+ * @scope: the family it was seen in
+ * @fresh: set to whether the caller has to fill the record
+ *
+ * Context: Any, also under spinlocks; allocates nothing.
+ * Return: the record, or NULL after counting it as lost.
+ */
+struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
+			       bool *fresh)
+{
+	u32 *slot = rv_table_slot(t, (unsigned long)ptr, scope);
+	struct rv_key *key;
+
+	*fresh = !*slot;
+	if (*slot)
+		return t->rec + (size_t)t->size * (*slot - 1);
+
+	key = rv_table_add(t);
+	if (!key)
+		return NULL;
+	memset(key, 0, t->size);
+	key->ptr = (unsigned long)ptr;
+	key->scope = scope;
+	key->id = t->len - 1;
+	*slot = t->len;
+	return key;
+}
+
+/**
+ * rv_snap_alloc() - an empty snapshot for a query
+ * @q: the query, copied
+ *
+ * Context: Process context, may sleep.
+ * Return: the snapshot, to be freed with rv_snap_free(), or NULL.
+ */
+struct rv_snap *rv_snap_alloc(const struct rv_query *q)
+{
+	struct rv_snap *s = kzalloc(sizeof(*s), GFP_KERNEL);
+	const u32 cap = RV_FIRST_CAP;
+
+	if (!s)
+		return NULL;
+	s->query = *q;
+	s->settled = true; /* it holds nothing yet */
+	if (rv_table_alloc(&s->roots, sizeof(struct rv_key), cap, true) ||
+	    rv_table_alloc(&s->avs, sizeof(struct rv_av), cap, true) ||
+	    rv_table_alloc(&s->avcs, sizeof(struct rv_avc), 4 * cap, false) ||
+	    rv_table_alloc(&s->mms, sizeof(struct rv_mm), cap, true) ||
+	    rv_table_alloc(&s->tasks, sizeof(struct rv_task), cap, false) ||
+	    rv_table_alloc(&s->files, sizeof(struct rv_file), cap, true) ||
+	    rv_table_alloc(&s->vmas, sizeof(struct rv_vma), cap, true) ||
+	    rv_table_alloc(&s->ptes, sizeof(struct rv_pte), cap, false)) {
+		rv_snap_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+/**
+ * rv_snap_put_refs() - let go of the mms and files of a snapshot
+ * @s: the snapshot; its records stay, as plain data
+ *
+ * Context: Process context, may sleep; no locks held.
+ */
+void rv_snap_put_refs(struct rv_snap *s)
+{
+	struct rv_file *file;
+	struct rv_mm *mm;
+
+	if (s->settled)
+		return;
+	rv_for_each(file, &s->files, rv_file)
+		fput((struct file *)file->key.ptr);
+	rv_for_each(mm, &s->mms, rv_mm)
+		mmdrop((struct mm_struct *)mm->key.ptr);
+	s->settled = true;
+}
+
+/**
+ * rv_snap_clear() - empty a snapshot for another attempt
+ * @s: the snapshot; its capacity, query and count of retries stay
+ *
+ * Context: Process context, may sleep; no locks held.
+ */
+void rv_snap_clear(struct rv_snap *s)
+{
+	struct rv_table *t;
+
+	rv_snap_put_refs(s);
+	rv_for_each_table(t, s)
+		rv_table_clear(t);
+	memset(&s->page, 0, sizeof(s->page));
+	s->lock_ns = 0;
+	s->settled = false;
+}
+
+/**
+ * rv_snap_lost() - records that found no room so far
+ * @s: the snapshot
+ *
+ * Context: Any.
+ * Return: their number; an upper bound where one object was met many times.
+ */
+u64 rv_snap_lost(const struct rv_snap *s)
+{
+	const struct rv_table *t;
+	u64 lost = 0;
+
+	rv_for_each_table(t, s)
+		lost += t->lost;
+	return lost;
+}
+
+/**
+ * rv_snap_grow() - empty a snapshot and make room for what it lost
+ * @s: the snapshot
+ *
+ * Context: Process context, may sleep; no locks held.
+ * Return: 0, -ENOMEM, or -ENOSPC if a table is as large as it may get, with
+ * its records kept.
+ */
+int rv_snap_grow(struct rv_snap *s)
+{
+	struct rv_table *t;
+
+	rv_for_each_table(t, s)
+		if (t->lost && t->cap == RV_RECORDS_MAX)
+			return -ENOSPC;
+
+	rv_snap_put_refs(s);
+	rv_for_each_table(t, s)
+		if (t->lost && rv_table_grow(t))
+			return -ENOMEM;
+	rv_snap_clear(s);
+	return 0;
+}
+
+/**
+ * rv_snap_free() - free a snapshot and all that it holds
+ * @s: the snapshot, or NULL
+ *
+ * Context: Process context, may sleep; no locks held.
+ */
+void rv_snap_free(struct rv_snap *s)
+{
+	struct rv_table *t;
+	struct rv_file *file;
+
+	if (!s)
+		return;
+	rv_snap_put_refs(s);
+	rv_for_each(file, &s->files, rv_file)
+		kfree(file->name);
+	rv_for_each_table(t, s)
+		rv_table_free(t);
+	kfree(s);
+}

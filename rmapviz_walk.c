@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * From a question to the records that answer it.
+ *
+ * Locks, outermost first; each is tried for or held for read, never for write:
+ *
+ *	mmap_lock			rv_walk_mm() only
+ *	  folio lock			trylock; keeps ->mapping
+ *	    anon_vma root->rwsem	trylock; or i_mmap_rwsem, by rmap_walk()
+ *	      page table lock		page_vma_mapped_walk()
+ *
+ * Under these locks records are appended to tables made before, and nothing
+ * else is done: no allocation, no formatting, no copy to user space.  An
+ * attempt that meets contention, or a folio that moves, is given up whole and
+ * made again; so one answer is always the state of one instant.
+ *
+ * An anon_vma is found alive through its folio the way
+ * folio_lock_anon_vma_read() does it (mm/rmap.c): under RCU, a folio that is
+ * still mapped after its root was locked still has that anon_vma.  Why a
+ * VMA's list of AVCs may be read without its mmap_lock is told at
+ * rv_record_chain().
+ */
+#include <linux/delay.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/hugetlb.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+
+#include "rmapviz.h"
+#include "rmapviz_compat.h"
+
+/* Attempts before -EAGAIN; the waits between them add up to half a second. */
+#define RV_ATTEMPTS    64
+#define RV_WAIT_MAX_US 10000
+
+/* A VMA has one AVC per generation of forks; more than this is corruption. */
+#define RV_CHAIN_MAX 65536
+
+/* Records between two chances to give up the CPU. */
+#define RV_BREATH 256
+
+/**
+ * struct rv_walker - one attempt
+ * @snap: where records go
+ * @page: the page asked for, or NULL
+ * @whole_folio: record every page of the folio
+ * @scope: the family whose lock is held, or RV_NONE
+ * @locked_at: when the rmap lock was taken, ktime_get_ns(); 0 if it was not
+ */
+struct rv_walker {
+	struct rv_snap *snap;
+	struct page *page;
+	bool whole_folio;
+	u32 scope;
+	u64 locked_at;
+};
+
+/* ------------------------------------------------ recording, under lock -- */
+
+static u32 rv_id(const struct rv_key *key)
+{
+	return key ? key->id : RV_NONE;
+}
+
+/* The mm cannot go: a VMA of it is linked in a tree that we hold locked. */
+static u32 rv_record_mm(struct rv_snap *s, struct mm_struct *mm)
+{
+	bool fresh;
+	struct rv_key *key = rv_table_intern(&s->mms, mm, 0, &fresh);
+
+	if (key && fresh)
+		mmgrab(mm);
+	return rv_id(key);
+}
+
+/* Nor can its file: remove_vma() drops it after the VMA was unlinked. */
+static u32 rv_record_file(struct rv_snap *s, struct file *file)
+{
+	struct rv_key *key;
+	bool fresh;
+
+	if (!file)
+		return RV_NONE;
+	key = rv_table_intern(&s->files, file, 0, &fresh);
+	if (key && fresh)
+		get_file(file);
+	return rv_id(key);
+}
+
+static u8 rv_area(const struct vm_area_struct *vma)
+{
+	const struct mm_struct *mm = vma->vm_mm;
+
+	if (vma->vm_file)
+		return RV_AREA_FILE;
+	/* As show_map_vma() of fs/proc/task_mmu.c names them. */
+	if (vma->vm_start < READ_ONCE(mm->brk) &&
+	    vma->vm_end > READ_ONCE(mm->start_brk))
+		return RV_AREA_HEAP;
+	if (vma->vm_start <= READ_ONCE(mm->start_stack) &&
+	    vma->vm_end >= READ_ONCE(mm->start_stack))
+		return RV_AREA_STACK;
+	return RV_AREA_PLAIN;
+}
+
+static struct rv_vma *rv_record_vma(struct rv_snap *s,
+				    struct vm_area_struct *vma, u32 scope,
+				    bool *fresh)
+{
+	struct rv_key *key = rv_table_intern(&s->vmas, vma, scope, fresh);
+	struct rv_vma *v;
+
+	if (!key || !*fresh)
+		return (struct rv_vma *)key;
+
+	v = container_of(key, struct rv_vma, key);
+	v->av_ptr = (unsigned long)READ_ONCE(vma->anon_vma);
+	v->av = RV_NONE;
+	v->start = vma->vm_start;
+	v->end = vma->vm_end;
+	v->pgoff = vma->vm_pgoff;
+	v->vm_flags = READ_ONCE(vma->vm_flags);
+	v->area = rv_area(vma);
+	v->mm = rv_record_mm(s, vma->vm_mm);
+	v->file = rv_record_file(s, vma->vm_file);
+	return v;
+}
+
+static u32 rv_record_av(struct rv_snap *s, const struct anon_vma *av, u32 scope)
+{
+	bool fresh;
+	struct rv_key *key = rv_table_intern(&s->avs, av, scope, &fresh);
+	struct rv_av *r = (struct rv_av *)key;
+
+	if (key && fresh) {
+		r->root_ptr = (unsigned long)av->root;
+		r->parent_ptr = (unsigned long)av->parent;
+		r->refcount = atomic_read(&av->refcount);
+		r->children = av->num_children;
+		r->active_vmas = av->num_active_vmas;
+	}
+	return rv_id(key);
+}
+
+/*
+ * The AVCs of one VMA, found in a tree of the root that we hold locked.
+ *
+ * The list belongs to mmap_lock, which we must not take here.  Reading it is
+ * safe all the same: unlink_anon_vmas() takes every AVC of a VMA out of its
+ * tree under the root's lock before it frees the first one that matters to
+ * us, and additions are list_add() of a whole AVC at the head.  So walk
+ * forward only, load each link once, and bound it.
+ */
+static void rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma,
+			    u32 vma_id, u32 scope)
+{
+	const struct anon_vma *own = READ_ONCE(vma->anon_vma);
+	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
+	u32 n;
+
+	for (n = 0; pos != &vma->anon_vma_chain && n < RV_CHAIN_MAX; n++) {
+		const struct anon_vma_chain *avc =
+			list_entry(pos, struct anon_vma_chain, same_vma);
+		u32 av_id = rv_record_av(s, avc->anon_vma, scope);
+		struct rv_avc *r = rv_table_add(&s->avcs);
+
+		if (r) {
+			r->ptr = (unsigned long)avc;
+			r->av = av_id;
+			r->vma = vma_id;
+			r->own = avc->anon_vma == own;
+		}
+		pos = READ_ONCE(pos->next);
+	}
+	if (n == RV_CHAIN_MAX)
+		s->avcs.lost++;
+}
+
+/*
+ * The whole family of a root: every VMA that descends from it is in its tree,
+ * since fork and split copy all the AVCs of a VMA (anon_vma_clone()).  The
+ * caller keeps the root alive for the whole attempt, so its address names it.
+ *
+ * Holds root->rwsem for read; may give up the CPU, as rmap_walk_anon() does.
+ */
+static u32 rv_record_family(struct rv_snap *s, struct anon_vma *root)
+{
+	struct rb_node *node;
+	struct rv_key *key;
+	bool fresh;
+	u32 n = 0;
+
+	key = rv_table_intern(&s->roots, root, 0, &fresh);
+	if (!key || !fresh)
+		return rv_id(key);
+
+	rv_record_av(s, root, key->id);
+	for (node = rb_first_cached(&root->rb_root); node;
+	     node = rb_next(node)) {
+		struct vm_area_struct *vma =
+			rb_entry(node, struct anon_vma_chain, rb)->vma;
+		struct rv_vma *v = rv_record_vma(s, vma, key->id, &fresh);
+
+		rv_record_chain(s, vma, v ? v->key.id : RV_NONE, key->id);
+		if (++n % RV_BREATH == 0)
+			cond_resched();
+	}
+	return key->id;
+}
+
+/* ------------------------------------------------ callbacks of rmap_walk -- */
+
+/*
+ * rmap_walk_control.anon_lock(): like folio_lock_anon_vma_read() with try_lock
+ * set, and without references, for which the kernel exports no put.  The
+ * family is recorded before the walk goes on, so topology and page-table
+ * entries are of one instant.  rmap_walk_anon() unlocks.
+ */
+static struct anon_vma *rv_anon_lock(RV_ANON_LOCK_CONST struct folio *folio,
+				     struct rmap_walk_control *rwc)
+{
+	struct rv_walker *w = rwc->arg;
+	struct anon_vma *av = NULL, *root;
+	unsigned long mapping;
+	struct rv_key *key;
+
+	rcu_read_lock();
+	mapping = (unsigned long)READ_ONCE(folio->mapping);
+	if ((mapping & RV_MAPPING_BITS) != RV_MAPPING_BIT_ANON ||
+	    !folio_mapped((struct folio *)folio))
+		goto out;
+	av = (struct anon_vma *)(mapping - RV_MAPPING_BIT_ANON);
+	root = READ_ONCE(av->root);
+	if (!down_read_trylock(&root->rwsem)) {
+		rwc->contended = true;
+		av = NULL;
+	} else if (!folio_mapped((struct folio *)folio)) {
+		up_read(&root->rwsem);
+		av = NULL;
+	}
+out:
+	rcu_read_unlock();
+	if (!av)
+		return NULL;
+
+	w->locked_at = ktime_get_ns();
+	w->scope = rv_record_family(w->snap, root);
+	key = rv_table_find(&w->snap->avs, av, w->scope);
+	if (key)
+		container_of(key, struct rv_av, key)->on_page = true;
+	return av;
+}
+
+static u16 rv_pte_flags(pte_t pte)
+{
+	return (pte_present(pte) ? RV_PTE_PRESENT : 0) |
+	       (pte_write(pte) ? RV_PTE_WRITE : 0) |
+	       (pte_flags(pte) & _PAGE_USER ? RV_PTE_USER : 0) |
+	       (pte_young(pte) ? RV_PTE_ACCESSED : 0) |
+	       (pte_dirty(pte) ? RV_PTE_DIRTY : 0) |
+	       (pte_flags(pte) & _PAGE_NX ? RV_PTE_NX : 0) |
+	       (pte_soft_dirty(pte) ? RV_PTE_SOFT_DIRTY : 0) |
+	       (rv_pte_uffd_wp(pte) ? RV_PTE_UFFD_WP : 0) |
+	       (pte_special(pte) ? RV_PTE_SPECIAL : 0) |
+	       (pte_protnone(pte) ? RV_PTE_PROTNONE : 0);
+}
+
+/*
+ * One hit of page_vma_mapped_walk(), its page table lock held.  Entries of all
+ * levels have their flags at the same bits.
+ */
+static bool rv_record_pte(struct rv_walker *w,
+			  const struct page_vma_mapped_walk *pvmw, u32 vma_id)
+{
+	struct vm_area_struct *vma = pvmw->vma;
+	unsigned long pfn = page_to_pfn(w->page);
+	unsigned long size, first;
+	struct rv_pte *r;
+	pte_t pte;
+
+	if (pvmw->pte) {
+		pte = READ_ONCE(*pvmw->pte);
+		size = is_vm_hugetlb_page(vma) ? vma_kernel_pagesize(vma) :
+						 PAGE_SIZE;
+	} else {
+		pte = __pte(pmd_val(READ_ONCE(*pvmw->pmd)));
+		size = PMD_SIZE;
+	}
+	if (!pte_present(pte))
+		return false;
+
+	first = pte_pfn(pte) & ~((size >> PAGE_SHIFT) - 1);
+	if (size == PAGE_SIZE && pte_pfn(pte) != pfn && !w->whole_folio)
+		return false;
+	if (size == PAGE_SIZE || w->whole_folio)
+		pfn = first;
+
+	r = rv_table_add(&w->snap->ptes);
+	if (r) {
+		r->vma = vma_id;
+		r->addr = (pvmw->address & ~(size - 1)) +
+			  ((pfn - first) << PAGE_SHIFT);
+		r->pfn = pfn;
+		r->value = pte_val(pte);
+		r->flags = rv_pte_flags(pte);
+		r->level = size == PAGE_SIZE ? RV_LEVEL_PTE :
+			   size == PMD_SIZE  ? RV_LEVEL_PMD :
+					       RV_LEVEL_PUD;
+	}
+	return true;
+}
+
+/*
+ * The record of the VMA that a walk calls back for.
+ *
+ * A walk of an anonymous folio finds it recorded.  A KSM walk locks one family
+ * after another, and the same again: a family is recorded when it is met
+ * first, and a VMA that has joined since is added.  The root stays, since the
+ * items of the stable node hold their anon_vmas while the folio is locked.
+ */
+static struct rv_vma *rv_visit(struct rv_walker *w, struct folio *folio,
+			       struct vm_area_struct *vma)
+{
+	struct rv_vma *v;
+	bool fresh;
+
+	if (folio_test_ksm(folio) && vma->anon_vma)
+		w->scope = rv_record_family(w->snap, vma->anon_vma->root);
+	v = rv_record_vma(w->snap, vma, w->scope, &fresh);
+	if (v && fresh && w->scope != RV_NONE)
+		rv_record_chain(w->snap, vma, v->key.id, w->scope);
+	if (v)
+		v->visited = true;
+	return v;
+}
+
+/* rmap_walk_control.rmap_one(): the rmap lock and the folio lock are held. */
+static bool rv_rmap_one(struct folio *folio, struct vm_area_struct *vma,
+			unsigned long addr, void *arg)
+{
+	struct rv_walker *w = arg;
+	struct rv_vma *v = rv_visit(w, folio, vma);
+	struct page_vma_mapped_walk pvmw;
+	bool mapped = false;
+
+	rv_pvmw_init(&pvmw, folio, vma, addr);
+	while (rv_page_vma_mapped_walk(&pvmw))
+		mapped |= rv_record_pte(w, &pvmw, v ? v->key.id : RV_NONE);
+	if (v)
+		v->mapped |= mapped;
+	return !fatal_signal_pending(current);
+}
+
+/* --------------------------------------------------- one attempt, a page -- */
+
+/* The folio is locked, referenced and walkable. */
+static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
+{
+	struct rmap_walk_control rwc = {
+		.arg = w,
+		.try_lock = true,
+		.rmap_one = rv_rmap_one,
+		.anon_lock = rv_anon_lock,
+	};
+	u64 start = ktime_get_ns();
+
+	rv_rmap_walk(folio, &rwc);
+	if (rwc.contended)
+		return -EAGAIN;
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	w->snap->lock_ns = ktime_get_ns() - (w->locked_at ?: start);
+	return 0;
+}
+
+/* The folio is referenced. */
+static int rv_walk_folio(struct rv_walker *w, struct folio *folio)
+{
+	struct rv_page *facts = &w->snap->page;
+	int err = 0;
+
+	if (!rv_page_walkable(folio)) {
+		rv_page_facts(facts, w->page, folio, 1, false);
+		return 0;
+	}
+	if (!folio_trylock(folio))
+		return -EAGAIN;
+	if (page_folio(w->page) != folio)
+		err = -EAGAIN;
+	else if (rv_page_walkable(folio))
+		err = rv_walk_locked_folio(w, folio);
+	if (!err)
+		rv_page_facts(facts, w->page, folio, 1, true);
+	folio_unlock(folio);
+	return err;
+}
+
+/* Pin, then recheck that the pin is on the folio that was looked at. */
+static int rv_walk_pfn(struct rv_walker *w, u64 pfn)
+{
+	struct folio *folio;
+	int err = -EAGAIN;
+
+	w->page = pfn_to_online_page(pfn);
+	if (!w->page)
+		return -ENXIO;
+	folio = page_folio(w->page);
+	if (!folio_try_get(folio)) {
+		/* Free, or of a kind that keeps no count: nothing maps it. */
+		rv_page_facts(&w->snap->page, w->page, folio, 0, false);
+		return 0;
+	}
+	if (page_folio(w->page) == folio)
+		err = rv_walk_folio(w, folio);
+	folio_put(folio);
+	return err;
+}
+
+/* ------------------------------------------------ one attempt, a process -- */
+
+/* The family of a VMA of the mm; its mmap_lock is held for read. */
+static int rv_walk_family_of(struct rv_snap *s, struct vm_area_struct *vma)
+{
+	/* A VMA stays linked under mmap_lock, and so its anon_vma and root. */
+	struct anon_vma *av = READ_ONCE(vma->anon_vma);
+	u64 start;
+
+	if (!av || rv_table_find(&s->roots, av->root, 0))
+		return 0;
+	if (!down_read_trylock(&av->root->rwsem))
+		return -EAGAIN;
+	start = ktime_get_ns();
+	rv_record_family(s, av->root);
+	s->lock_ns += ktime_get_ns() - start;
+	up_read(&av->root->rwsem);
+	return 0;
+}
+
+/* Every family that a VMA of the mm belongs to; mmap_lock is held for read. */
+static int rv_walk_locked_mm(struct rv_snap *s, struct mm_struct *mm)
+{
+	struct vm_area_struct *vma;
+	unsigned long addr = 0;
+	int err;
+
+	while ((vma = find_vma(mm, addr))) {
+		err = rv_walk_family_of(s, vma);
+		if (err)
+			return err;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+		addr = vma->vm_end;
+	}
+	return 0;
+}
+
+static int rv_walk_mm(struct rv_snap *s, pid_t pid)
+{
+	struct mm_struct *mm = rv_lookup_mm(pid);
+	int err;
+
+	if (IS_ERR_OR_NULL(mm))
+		return PTR_ERR_OR_ZERO(mm);
+	err = mmap_read_lock_killable(mm);
+	if (!err) {
+		err = rv_walk_locked_mm(s, mm);
+		mmap_read_unlock(mm);
+	}
+	mmput(mm);
+	return err;
+}
+
+/* --------------------------------------------------------- all attempts -- */
+
+static int rv_walk_once(struct rv_snap *s)
+{
+	struct rv_walker w = {
+		.snap = s,
+		.whole_folio = s->query.opts & RV_OPT_FOLIO,
+		.scope = RV_NONE,
+	};
+	u64 pfn = s->query.pfn;
+	int err;
+
+	switch (s->query.target) {
+	case RV_TARGET_PID:
+		return rv_walk_mm(s, s->query.pid);
+	case RV_TARGET_PID_ADDR:
+		err = rv_lookup_pfn(s->query.pid, s->query.addr, &pfn);
+		return err ?: rv_walk_pfn(&w, pfn);
+	default:
+		return rv_walk_pfn(&w, pfn);
+	}
+}
+
+/* Short waits first: most contention is over in microseconds. */
+static int rv_walk_wait(u32 retries)
+{
+	unsigned long us = min(10UL << min(retries / 4, 10U), RV_WAIT_MAX_US);
+
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	usleep_range(us, 2 * us);
+	return 0;
+}
+
+/**
+ * rv_walk() - answer a query
+ * @q: the query
+ *
+ * Walks until one attempt has met no contention and lost no record.  Only a
+ * family beyond RV_RECORDS_MAX is answered with records missing, and then
+ * rv_snap.lost says how many.
+ *
+ * Context: Process context, may sleep; no locks held.
+ * Return: the snapshot, to be freed with rv_snap_free(), with nothing that
+ * needs a lock left to look up; or ERR_PTR of -ENXIO, -ESRCH, -EFAULT,
+ * -EAGAIN, -ENOMEM or -EINTR as in the documentation of the query file.
+ */
+struct rv_snap *rv_walk(const struct rv_query *q)
+{
+	struct rv_snap *s = rv_snap_alloc(q);
+	int err;
+
+	if (!s)
+		return ERR_PTR(-ENOMEM);
+	for (;;) {
+		err = rv_walk_once(s);
+		if (err == -EAGAIN && ++s->retries < RV_ATTEMPTS) {
+			rv_snap_clear(s);
+			err = rv_walk_wait(s->retries);
+			if (err)
+				break;
+			continue;
+		}
+		if (err || !rv_snap_lost(s))
+			break;
+		err = rv_snap_grow(s);
+		if (err == -ENOSPC) {
+			err = 0;
+			break;
+		}
+		if (err)
+			break;
+	}
+	err = err ?: rv_resolve(s);
+	if (err) {
+		rv_snap_free(s);
+		return ERR_PTR(err);
+	}
+	return s;
+}
