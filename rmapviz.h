@@ -255,6 +255,7 @@ enum rv_mapping {
  * @order: the folio has 1 << order pages
  * @kind: enum rv_kind
  * @mapping: enum rv_mapping
+ * @exclusive: anonymous, and of one process alone (PageAnonExclusive())
  */
 struct rv_page {
 	u64 pfn;
@@ -269,6 +270,7 @@ struct rv_page {
 	u8 order;
 	u8 kind;
 	u8 mapping;
+	bool exclusive;
 };
 
 /**

@@ -84,7 +84,7 @@ static void json_page(struct seq_file *m, const struct rv_snap *s)
 	seq_printf(m, "{\"pfn\": %llu, \"head\": %llu, \"order\": %u",
 		   page->pfn, page->head, page->order);
 	seq_printf(m, ", \"kind\": \"%s\"", rv_kind_names[page->kind]);
-	rv_page_flag_names(flags, sizeof(flags), page->flags);
+	rv_page_flag_names(flags, sizeof(flags), page);
 	json_flags(m, flags);
 	if (page->mapping == RV_MAPPING_NONE)
 		seq_puts(m, ", \"mapping\": null, \"index\": null");

@@ -151,6 +151,15 @@ bool rv_page_walkable(struct folio *folio)
 	}
 }
 
+/* Pages of a hugetlb folio have it in the first one. */
+static bool rv_page_exclusive(struct page *page, struct folio *folio)
+{
+	if (!folio_test_anon(folio) || folio_test_ksm(folio))
+		return false;
+	return PageAnonExclusive(folio_test_hugetlb(folio) ? &folio->page :
+							     page);
+}
+
 /**
  * rv_page_facts() - describe a page
  * @facts: the description to fill
@@ -183,6 +192,7 @@ void rv_page_facts(struct rv_page *facts, struct page *page,
 	if (rv_kind_mapped(facts->kind)) {
 		facts->mapcount = rv_page_mapcount(folio, page);
 		facts->expected_refs = rv_expected_refs(folio);
+		facts->exclusive = own_refs && rv_page_exclusive(page, folio);
 	} else {
 		facts->expected_refs = facts->refcount;
 	}

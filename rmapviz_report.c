@@ -57,14 +57,18 @@ void rv_pte_flag_names(char *buf, size_t size, u16 flags)
 
 /*
  * The kernel's own names, by %pGp: 0x...(uptodate|lru|node=0|zone=1).  What has
- * a value is not a flag.
+ * a value is not a flag.  Of anonymous pages, mappedtodisk has another meaning
+ * and is a matter of each page of a folio: PG_anon_exclusive.
  */
-void rv_page_flag_names(char *buf, size_t size, unsigned long flags)
+void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page)
 {
 	char all[RV_FLAGS_LEN], *at = all, *name;
+	unsigned long flags = page->flags;
 	size_t len = 0;
 
 	buf[0] = '\0';
+	if (page->kind == RV_KIND_ANON)
+		flags &= ~BIT(PG_anon_exclusive);
 	snprintf(all, sizeof(all), "%pGp", &flags);
 	strsep(&at, "(");
 	while ((name = strsep(&at, "|)"))) {
@@ -73,6 +77,9 @@ void rv_page_flag_names(char *buf, size_t size, unsigned long flags)
 		len += scnprintf(buf + len, size - len, "%s%s", len ? "|" : "",
 				 name);
 	}
+	if (page->exclusive)
+		scnprintf(buf + len, size - len, "%sanon-exclusive",
+			  len ? "|" : "");
 }
 
 const char *rv_vma_name(const struct rv_snap *s, const struct rv_vma *vma)

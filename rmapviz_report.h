@@ -34,7 +34,7 @@ extern const char *const rv_level_names[];
 
 /* Both fill buf with names, a '|' between each two. */
 void rv_pte_flag_names(char *buf, size_t size, u16 flags);
-void rv_page_flag_names(char *buf, size_t size, unsigned long flags);
+void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page);
 
 /* The name of a VMA as /proc/PID/maps would print it, or NULL. */
 const char *rv_vma_name(const struct rv_snap *s, const struct rv_vma *vma);

@@ -152,7 +152,7 @@ static void text_page(struct seq_file *m, const struct rv_snap *s)
 	seq_putc(m, '\n');
 	text_gutter(m, "");
 	seq_puts(m, "flags ");
-	rv_page_flag_names(flags, sizeof(flags), page->flags);
+	rv_page_flag_names(flags, sizeof(flags), page);
 	text_flags(m, flags);
 }
 
