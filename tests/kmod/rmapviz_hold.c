@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * rmapviz_hold - keep a page busy, to see what happens to who asks for it
+ *
+ * While it is loaded, it holds the folio lock or the rmap lock (for write) of
+ * the page that its parameters name.  For tests only: reclaim, migration and
+ * exit wait as long as it stays.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/completion.h>
+#include <linux/kthread.h>
+#include <linux/memory_hotplug.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+
+static unsigned long pfn;
+module_param(pfn, ulong, 0);
+MODULE_PARM_DESC(pfn, "page to keep busy");
+
+static bool rmap;
+module_param(rmap, bool, 0);
+MODULE_PARM_DESC(rmap, "hold its anon_vma's lock instead of the folio lock");
+
+static struct folio *folio;
+static struct task_struct *holder;
+static DECLARE_COMPLETION(held);
+
+/* An rwsem is to be released by the task that took it, so a thread does both. */
+static int hold(void *unused)
+{
+	unsigned long mapping = (unsigned long)folio->mapping;
+	struct anon_vma *av = (struct anon_vma *)(mapping & ~3UL);
+
+	if (rmap)
+		down_write(&av->root->rwsem);
+	else
+		folio_lock(folio);
+	complete(&held);
+	while (!kthread_should_stop())
+		schedule_timeout_interruptible(HZ);
+	if (rmap)
+		up_write(&av->root->rwsem);
+	else
+		folio_unlock(folio);
+	return 0;
+}
+
+static int __init rmapviz_hold_init(void)
+{
+	struct page *page = pfn_to_online_page(pfn);
+
+	if (!page || !PageAnon(page))
+		return -EINVAL;
+	folio = page_folio(page);
+	if (!folio_try_get(folio))
+		return -EBUSY;
+	holder = kthread_run(hold, NULL, "rmapviz_hold");
+	if (IS_ERR(holder)) {
+		folio_put(folio);
+		return PTR_ERR(holder);
+	}
+	wait_for_completion(&held);
+	return 0;
+}
+
+static void __exit rmapviz_hold_exit(void)
+{
+	kthread_stop(holder);
+	folio_put(folio);
+}
+
+module_init(rmapviz_hold_init);
+module_exit(rmapviz_hold_exit);
+
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Keeps a page busy, for tests of rmapviz");

@@ -1,0 +1,49 @@
+"""The kernels to test with, and what tests/bench makes for them."""
+
+import os
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import List
+
+TOP = Path(__file__).resolve().parents[3]
+BENCH = TOP / 'tests' / 'bench'
+
+
+def kernels() -> List[str]:
+    """The series in tests/kernels, or those that KERNEL names."""
+    lines = (TOP / 'tests' / 'kernels').read_text().splitlines()
+    known = [line.split()[0] for line in lines
+             if line.strip() and not line.startswith('#')]
+    chosen = os.environ.get('KERNEL', '').split() or known
+    for series in chosen:
+        if series not in known:
+            raise SystemExit(f'{series} is not in tests/kernels')
+    return chosen
+
+
+def _script(name: str, series: str) -> str:
+    """Run a script of tests/bench; its errors go to our stderr."""
+    done = subprocess.run([BENCH / name, series], check=True, text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    return done.stdout.rstrip('\n')
+
+
+@lru_cache(maxsize=None)
+def root(series: str) -> Path:
+    """A Debian root with that kernel in it."""
+    return Path(_script('root', series))
+
+
+@lru_cache(maxsize=None)
+def release(series: str) -> str:
+    """What uname -r says in a guest of that series."""
+    return (root(series) / 'rmapviz-release').read_text().strip()
+
+
+@lru_cache(maxsize=None)
+def build(series: str) -> Path:
+    """Bring the module and the initramfs up to date; where they are."""
+    _script('build', series)
+    _script('initramfs', series)
+    return TOP / 'build' / series
