@@ -1,0 +1,155 @@
+"""What a report must look like, whatever it reports.
+
+Nothing here looks at the module; what a report says is held against itself
+and against what processes say of their own memory.
+"""
+
+from typing import Any, Dict, Iterable, List, Set, Tuple
+
+Report = Dict[str, Any]
+Mapping = Tuple[int, int]
+
+
+def mappings(report: Report) -> Set[Mapping]:
+    """Every (pid, address) at which the report says that the page appears.
+
+    An address space counts for each process that uses it.
+    """
+    found = set()
+    for pte in report['ptes']:
+        mm = report['mms'][report['vmas'][pte['vma']]['mm']]
+        for pid in mm['tasks']:
+            found.add((pid, int(pte['addr'], 16)))
+    return found
+
+
+def tree(report: Report, names: Dict[int, str]) -> str:
+    """The anon_vmas as nested names of those who own them.
+
+    An owner is a process with a VMA whose own anon_vma it is; '?' stands for
+    none.  The page's anon_vma has a star: "P(*P1(P12) P2)".
+    """
+    def owners(av: int) -> str:
+        pids = [report['mms'][vma['mm']]['pid'] for vma in report['vmas']
+                if vma['anon_vma'] == av]
+        return '+'.join(sorted(names.get(pid, str(pid)) for pid in pids)) \
+            or '?'
+
+    def draw(av: Dict[str, Any]) -> str:
+        children = sorted(
+            (draw(child) for child in report['anon_vmas']
+             if child['parent'] == av['id'] and child['id'] != av['id']),
+            key=lambda text: text.lstrip('*'))
+        inside = f"({' '.join(children)})" if children else ''
+        return f"{'*' if av['on_page'] else ''}{owners(av['id'])}{inside}"
+
+    return ' '.join(draw(av) for av in report['anon_vmas']
+                    if av['root'] == av['id'])
+
+
+def _ancestors(report: Report, av: int) -> List[int]:
+    """An anon_vma and all above it, up to the root."""
+    path = [av]
+    while report['anon_vmas'][av]['parent'] != av:
+        av = report['anon_vmas'][av]['parent']
+        path.append(av)
+    return path
+
+
+def _check(faults: List[str], what: str, got: object, want: object) -> None:
+    if got != want:
+        faults.append(f'{what}: {got!r}, not {want!r}')
+
+
+def _anon_vma_faults(report: Report) -> Iterable[str]:
+    avs, vmas = report['anon_vmas'], report['vmas']
+    faults: List[str] = []
+    order = []
+    for av in avs:
+        name = f"anon_vma {av['id']}"
+        path = _ancestors(report, av['id'])
+        kin = [other for other in avs if other['root'] == av['root']]
+        children = [other for other in avs if other['parent'] == av['id']]
+        own = [vma for vma in vmas if vma['anon_vma'] == av['id']]
+        is_root = av['parent'] == av['id']
+        _check(faults, f'root of {name}', av['root'], path[-1])
+        _check(faults, f'level of {name}', av['level'], len(path) - 1)
+        # a root counts itself as a child, and is held by all its family
+        _check(faults, f'children of {name}', av['children'], len(children))
+        _check(faults, f'refcount of {name}', av['refcount'],
+               len(kin) if is_root else 1)
+        _check(faults, f'active VMAs of {name}', av['active_vmas'], len(own))
+        order.append((av['root'], av['level'], av['parent']))
+    _check(faults, 'order of anon_vmas', order, sorted(order))
+    return faults
+
+
+def _avc_faults(report: Report) -> Iterable[str]:
+    """A VMA is joined to its own anon_vma and to all their ancestors."""
+    faults: List[str] = []
+    for vma in report['vmas']:
+        got = {(avc['anon_vma'], avc['role']) for avc in report['avcs']
+               if avc['vma'] == vma['id']}
+        want = set()
+        if vma['anon_vma'] is not None:
+            path = _ancestors(report, vma['anon_vma'])
+            want = {(av, 'bridge') for av in path[1:]} | {(path[0], 'own')}
+        _check(faults, f"AVCs of VMA {vma['id']}", sorted(got), sorted(want))
+    order = [(avc['vma'], avc['anon_vma']) for avc in report['avcs']]
+    _check(faults, 'order of AVCs', order, sorted(set(order)))
+    return faults
+
+
+def _walk_faults(report: Report) -> Iterable[str]:
+    faults: List[str] = []
+    walk, vmas = report['walk'], report['vmas']
+    on_page = {av['id'] for av in report['anon_vmas'] if av['on_page']}
+    in_tree = {avc['vma'] for avc in report['avcs']
+               if avc['anon_vma'] in on_page}
+    _check(faults, 'tree_vmas', walk['tree_vmas'], len(in_tree))
+    _check(faults, 'visited', walk['visited'],
+           sum(vma['visited'] for vma in vmas))
+    _check(faults, 'mapped', walk['mapped'],
+           sum(vma['mapped'] for vma in vmas))
+    _check(faults, 'VMAs marked as mapping',
+           sorted(vma['id'] for vma in vmas if vma['mapped']),
+           sorted({pte['vma'] for pte in report['ptes']}))
+    _check(faults, 'VMAs mapping without a visit',
+           [vma['id'] for vma in vmas if vma['mapped'] > vma['visited']], [])
+    _check(faults, 'lost', walk['lost'], 0)
+    for pte in report['ptes']:
+        vma = vmas[pte['vma']]
+        inside = int(vma['start'], 16) <= int(pte['addr'], 16) \
+            < int(vma['end'], 16)
+        _check(faults, f"{pte['addr']} in VMA {vma['id']}", inside, True)
+    return faults
+
+
+def _page_faults(report: Report) -> Iterable[str]:
+    faults: List[str] = []
+    page = report['page']
+    if page is None or page['pins'] is None:
+        return faults
+    _check(faults, 'pins', page['pins'],
+           page['refcount'] - page['expected_refs'])
+    for pte in report['ptes']:
+        frame = (int(pte['value'], 16) >> 12) & ((1 << 40) - 1)
+        if pte['level'] == 'pte':
+            _check(faults, f"frame in the entry at {pte['addr']}", frame,
+                   pte['pfn'])
+    return faults
+
+
+def faults(report: Report) -> List[str]:
+    """All that is wrong with a report of a quiet family, in words.
+
+    The rules for anon_vmas hold while no fork has reused one: a kernel gives
+    an anon_vma without VMAs and with one child to the next child instead.
+    """
+    found: List[str] = []
+    for table in ('anon_vmas', 'avcs', 'mms', 'vmas'):
+        ids = [record['id'] for record in report[table]]
+        _check(found, f'ids of {table}', ids, list(range(len(ids))))
+    for check in (_anon_vma_faults, _avc_faults, _walk_faults, _page_faults):
+        found += check(report)
+    return found
