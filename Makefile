@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# What people run.  What kbuild builds is in Kbuild.
+
+# Kernels to work with: one, several, or all of tests/kernels
+KERNEL ?=
+kernels := $(or $(KERNEL),$(shell sed 's/#.*//; s/ .*//' tests/kernels))
+one_kernel = $(firstword $(kernels))
+export KERNEL
+
+# as kbuild knows them: V=1 shows commands, W=1 more warnings
+flags := $(if $(V),V=$(V)) $(if $(W),W=$(W))
+
+running := /lib/modules/$(shell uname -r)/build
+cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rmapviz
+
+# make test TESTS=tests/00-bench.t JOBS=1
+TESTS ?= $(wildcard tests/*.t)
+JOBS ?= 2
+
+version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
+dkms_source = $(DESTDIR)/usr/src/rmapviz-$(version)
+# the versions of it that DKMS has now
+dkms_knows = $(shell dkms status rmapviz | sed -n 's|^rmapviz/\([^,: ]*\).*|\1|p' | sort -u)
+need_dkms = \
+	$(if $(filter-out 0,$(shell id -u)),$(error must be root: sudo make $1)) \
+	$(if $(shell command -v dkms),,$(error dkms is missing: apt-get install dkms))
+
+.DEFAULT_GOAL := module
+.PHONY: dkms-install dkms-uninstall dkms-source
+.PHONY: module shell demo test check clean clean-cache help
+
+module: ## build for the running kernel, or: make KERNEL=6.1
+ifeq ($(KERNEL),)
+	$(MAKE) -C $(running) M=$(CURDIR) modules
+else
+	@tests/bench/deps run
+	@set -e; for k in $(kernels); do tests/bench/build $$k $(flags); done
+endif
+
+shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make shell KERNEL=7.3
+	@tests/bench/shell $(one_kernel)
+
+demo: prepare-$(one_kernel) ## see what the module shows, in a guest
+	@tests/demo $(one_kernel)
+
+test: $(kernels:%=prepare-%) ## build for and test with every kernel, or: make test KERNEL=7.3
+	@PERL5LIB=tests/lib prove --formatter TAP::Formatter::Totals --jobs $(JOBS) $(TESTS)
+
+check: ## style checks
+	@tests/bench/deps check
+	@tests/bench/check-style
+
+prepare-%:
+	@tests/bench/deps run
+	@tests/bench/build $* $(flags)
+	@tests/bench/initramfs $*
+
+dkms-install: ## build and install it on this system by DKMS, for later kernels too
+	$(call need_dkms,$@)
+	@$(MAKE) --no-print-directory dkms-uninstall
+	@$(MAKE) --no-print-directory dkms-source
+	dkms add rmapviz/$(version)
+	dkms install rmapviz/$(version)
+
+dkms-uninstall: ## undo dkms-install
+	$(call need_dkms,$@)
+	@set -e; for v in $(dkms_knows); do dkms remove rmapviz/$$v --all; done
+	rm -rf /usr/src/rmapviz-[0-9]*
+
+dkms-source: ## copy what DKMS needs to $DESTDIR/usr/src
+	rm -rf $(dkms_source)
+	install -d $(dkms_source)
+	install -m 644 dkms.conf Kbuild LICENSE \
+		$(filter-out %.mod.c,$(wildcard *.c *.h)) $(dkms_source)
+
+clean: ## remove what was built
+	rm -rf build .tmp_versions
+	rm -f *.o *.ko *.mod *.mod.c .*.cmd .*.o.d Module.symvers modules.order
+
+clean-cache: ## remove the roots and kernels in the cache
+	@du -sh $(cache) 2>/dev/null || echo 'the cache is empty'
+	rm -rf $(cache)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
