@@ -21,6 +21,7 @@
 #include <linux/sched.h>
 #include <linux/types.h>
 
+struct inode;
 struct mm_struct;
 struct page;
 struct folio;
@@ -177,9 +178,10 @@ struct rv_vma {
 	u32 av; /* its own anon_vma */
 	u32 first_avc;
 	u32 nr_avcs;
-	u8 area;      /* enum rv_area */
-	bool visited; /* the rmap walk called back for it */
-	bool mapped;  /* and found the page there */
+	u8 area;	  /* enum rv_area */
+	bool visited;	  /* the rmap walk called back for it */
+	bool holds_folio; /* and found a page of the folio there */
+	bool mapped;	  /* and it was one asked for */
 };
 
 enum rv_level {
@@ -205,8 +207,10 @@ struct rv_pte {
 	u64 value;
 	u64 pfn;
 	u32 vma;
+	u32 pages; /* that it stands for, from pfn on */
 	u16 flags; /* RV_PTE_* */
 	u8 level;  /* enum rv_level */
+	u8 pkey;
 };
 
 enum rv_kind {
@@ -222,6 +226,7 @@ enum rv_kind {
 	RV_KIND_RESERVED,
 	RV_KIND_MOVABLE,
 	RV_KIND_OFFLINE,
+	RV_KIND_DEVICE,
 	RV_KIND_OTHER,
 	RV_NR_KINDS,
 };
@@ -250,12 +255,14 @@ enum rv_mapping {
  * @flags: the folio's flags word
  * @index: the page's offset in its object, in pages
  * @mapcount: page-table entries that map this page
+ * @folio_mapcount: page-table entries that map any page of the folio
  * @refcount: references to the folio, less the query's own
  * @expected_refs: references explained by mappings, caches and LRU batches
  * @order: the folio has 1 << order pages
  * @kind: enum rv_kind
  * @mapping: enum rv_mapping
  * @exclusive: anonymous, and of one process alone (PageAnonExclusive())
+ * @swapcache: it is in the swap cache
  */
 struct rv_page {
 	u64 pfn;
@@ -265,18 +272,59 @@ struct rv_page {
 	unsigned long flags;
 	u64 index;
 	s64 mapcount;
+	s64 folio_mapcount;
 	s64 refcount;
 	s64 expected_refs;
 	u8 order;
 	u8 kind;
 	u8 mapping;
 	bool exclusive;
+	bool swapcache;
+};
+
+enum rv_outcome {
+	RV_SWAP_SUCCESS,
+	RV_SWAP_AGAIN,
+	RV_SWAP_FAIL,
+};
+
+#define RV_REASON_MLOCKED     BIT(0)
+#define RV_REASON_UNEVICTABLE BIT(1)
+#define RV_REASON_REFERENCED  BIT(2)
+#define RV_REASON_PINNED      BIT(3)
+#define RV_REASON_NO_SWAP     BIT(4)
+#define RV_REASON_HUGETLB     BIT(5)
+#define RV_REASON_WRITEBACK   BIT(6)
+#define RV_REASON_LOCKED      BIT(7)
+#define RV_REASON_MISSED      BIT(8)
+#define RV_REASON_DIRTY	      BIT(9)
+
+/**
+ * struct rv_reclaim - a dry run of try_to_unmap()
+ * @found: page-table entries that map any page of the folio
+ * @young: one of them was accessed lately
+ * @dirty: one of them is dirty
+ * @swap_free: free swap slots, all over the system
+ * @outcome: enum rv_outcome
+ * @reasons: RV_REASON_*
+ */
+struct rv_reclaim {
+	u32 found;
+	bool young;
+	bool dirty;
+	long swap_free;
+	u8 outcome;
+	u16 reasons;
 };
 
 /**
  * struct rv_snap - one query's answer
  * @query: the question
  * @page: the page; not valid for RV_TARGET_PID
+ * @reclaim: would reclaim succeed with its folio?
+ * @inode: of the page cache that the page belongs to, referenced, until the
+ *	snapshot is resolved
+ * @page_file: what that file is called, or NULL
  * @roots: struct rv_key, the families: a root's index here is their scope
  * @avs: struct rv_av, root first, then by level
  * @avcs: struct rv_avc, by VMA, then by anon_vma
@@ -292,11 +340,14 @@ struct rv_page {
  * @retries: attempts given up because something was contended or moved
  * @lost: records that found no room
  * @lock_ns: time the rmap lock was held, or taken to walk, in nanoseconds
- * @settled: it holds no references on mms and files (any more)
+ * @settled: it holds no references on mms, files and inode (any more)
  */
 struct rv_snap {
 	struct rv_query query;
 	struct rv_page page;
+	struct rv_reclaim reclaim;
+	struct inode *inode;
+	char *page_file;
 	struct rv_table roots;
 	struct rv_table avs;
 	struct rv_table avcs;
@@ -341,12 +392,14 @@ struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
 int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn);
 struct mm_struct *rv_lookup_mm(pid_t pid);
 
-bool rv_page_walkable(struct folio *folio);
+bool rv_page_has_mapping(struct folio *folio);
+struct inode *rv_page_inode(struct folio *folio);
 void rv_page_facts(struct rv_page *facts, struct page *page,
 		   struct folio *folio, int own_refs, bool own_lock);
 
 struct rv_snap *rv_walk(const struct rv_query *q);
 int rv_resolve(struct rv_snap *s);
+void rv_reclaim(struct rv_snap *s);
 
 /* ------------------------------------------- from snapshot to report -- */
 
@@ -359,5 +412,6 @@ void rv_report_usage(struct seq_file *m);
 int rv_ksym_init(void);
 void rv_rmap_walk(struct folio *folio, struct rmap_walk_control *rwc);
 bool rv_page_vma_mapped_walk(struct page_vma_mapped_walk *pvmw);
+bool rv_is_huge_zero(struct folio *folio);
 
 #endif /* RMAPVIZ_H */

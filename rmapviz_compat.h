@@ -9,6 +9,7 @@
 #ifndef RMAPVIZ_COMPAT_H
 #define RMAPVIZ_COMPAT_H
 
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/page-flags.h>
 #include <linux/pgtable.h>
@@ -134,6 +135,46 @@ static inline int rv_folio_mapcount(struct folio *folio)
 	if (!folio_test_anon(folio))
 		return sum - entire * nr;
 	return folio_test_double_map(folio) ? sum - nr : sum;
+#endif
+}
+
+/*
+ * References that the page cache holds on a folio: one for each page.  Of
+ * hugetlb it held one for all, as long as their index counted huge pages.
+ */
+static inline long rv_page_cache_refs(struct folio *folio)
+{
+#ifdef RV_HAS_HUGE_INDEX_UNITS
+	if (folio_test_hugetlb(folio))
+		return 1;
+#endif
+	return folio_nr_pages(folio);
+}
+
+/*
+ * Pages that a driver can migrate: told by bits of ->mapping until they got a
+ * flag, which counts for some page types only, between 6.12 and 7.2.
+ */
+static inline bool rv_page_movable_ops(struct page *page)
+{
+#ifdef RV_HAS_PAGE_MOVABLE_OPS
+	return page_has_movable_ops(page);
+#else
+	return ((unsigned long)READ_ONCE(page->mapping) & RV_MAPPING_BITS) ==
+	       RV_MAPPING_BITS_MOVABLE;
+#endif
+}
+
+/*
+ * get_dev_pagemap() lost its second argument, a reference to reuse, between
+ * 6.12 and 7.3.
+ */
+static inline struct dev_pagemap *rv_get_dev_pagemap(unsigned long pfn)
+{
+#ifdef RV_HAS_DEV_PAGEMAP_REUSE
+	return get_dev_pagemap(pfn, NULL);
+#else
+	return get_dev_pagemap(pfn);
 #endif
 }
 

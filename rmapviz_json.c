@@ -27,6 +27,15 @@ static void json_string(struct seq_file *m, const char *string)
 	seq_putc(m, '"');
 }
 
+/* A string, or null. */
+static void json_name(struct seq_file *m, const char *name)
+{
+	if (name)
+		json_string(m, name);
+	else
+		seq_puts(m, "null");
+}
+
 static const char *json_bool(bool value)
 {
 	return value ? "true" : "false";
@@ -48,13 +57,13 @@ static void json_ptr(struct seq_file *m, const struct rv_snap *s,
 		seq_printf(m, ", \"ptr\": \"0x%lx\"", ptr);
 }
 
-/* A list of the names in flags, which are parted by '|'. */
-static void json_flags(struct seq_file *m, char *flags)
+/* A list of names, which are parted by '|'. */
+static void json_names(struct seq_file *m, const char *key, char *names)
 {
 	const char *name, *comma = "";
 
-	seq_puts(m, ", \"flags\": [");
-	while ((name = strsep(&flags, "|"))) {
+	seq_printf(m, ", \"%s\": [", key);
+	while ((name = strsep(&names, "|"))) {
 		if (*name)
 			seq_printf(m, "%s\"%s\"", comma, name);
 		comma = ", ";
@@ -66,8 +75,9 @@ static void json_flags(struct seq_file *m, char *flags)
 
 static void json_counts(struct seq_file *m, const struct rv_page *page)
 {
-	seq_printf(m, ", \"mapcount\": %lld, \"refcount\": %lld",
-		   page->mapcount, page->refcount);
+	seq_printf(m, ", \"mapcount\": %lld, \"folio_mapcount\": %lld",
+		   page->mapcount, page->folio_mapcount);
+	seq_printf(m, ", \"refcount\": %lld", page->refcount);
 	if (rv_kind_mapped(page->kind))
 		seq_printf(m, ", \"expected_refs\": %lld, \"pins\": %lld",
 			   page->expected_refs,
@@ -85,12 +95,14 @@ static void json_page(struct seq_file *m, const struct rv_snap *s)
 		   page->pfn, page->head, page->order);
 	seq_printf(m, ", \"kind\": \"%s\"", rv_kind_names[page->kind]);
 	rv_page_flag_names(flags, sizeof(flags), page);
-	json_flags(m, flags);
+	json_names(m, "flags", flags);
 	if (page->mapping == RV_MAPPING_NONE)
 		seq_puts(m, ", \"mapping\": null, \"index\": null");
 	else
 		seq_printf(m, ", \"mapping\": \"%s\", \"index\": \"0x%llx\"",
 			   rv_mapping_names[page->mapping], page->index);
+	seq_puts(m, ", \"file\": ");
+	json_name(m, s->page_file);
 	json_counts(m, page);
 	json_ptr(m, s, page->ptr);
 	if (s->query.opts & RV_OPT_PTRS)
@@ -209,7 +221,6 @@ static void json_mm(struct seq_file *m, const struct rv_snap *s, u32 i)
 static void json_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
 	const struct rv_vma *vma = rv_rec(&s->vmas, rv_vma, i);
-	const char *name = rv_vma_name(s, vma);
 	char perms[5];
 
 	json_open(m, i);
@@ -220,10 +231,7 @@ static void json_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
 	seq_printf(m, ", \"perms\": \"%s\", \"pgoff\": \"0x%llx\"",
 		   rv_vma_perms(vma, perms), vma->pgoff);
 	seq_puts(m, ", \"name\": ");
-	if (name)
-		json_string(m, name);
-	else
-		seq_puts(m, "null");
+	json_name(m, rv_vma_name(s, vma));
 	json_ref(m, "anon_vma", vma->av);
 	seq_printf(m, ", \"visited\": %s, \"mapped\": %s",
 		   json_bool(vma->visited), json_bool(vma->mapped));
@@ -237,14 +245,31 @@ static void json_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
 	char flags[RV_FLAGS_LEN];
 
 	json_open(m, i);
-	seq_printf(m, "\"pfn\": %llu", pte->pfn);
+	seq_printf(m, "\"pfn\": %llu, \"pages\": %u", pte->pfn, pte->pages);
 	json_ref(m, "vma", pte->vma);
 	seq_printf(m, ", \"addr\": \"0x%llx\", \"level\": \"%s\"", pte->addr,
 		   rv_level_names[pte->level]);
 	seq_printf(m, ", \"value\": \"0x%llx\"", pte->value);
 	rv_pte_flag_names(flags, sizeof(flags), pte->flags);
-	json_flags(m, flags);
+	json_names(m, "flags", flags);
+	seq_printf(m, ", \"pkey\": %u", pte->pkey);
 	json_close(m, &s->ptes, i);
+}
+
+static void json_reclaim(struct seq_file *m, const struct rv_snap *s)
+{
+	char reasons[RV_FLAGS_LEN];
+
+	seq_puts(m, ",\n \"reclaim\": ");
+	if (!rv_has_reclaim(s)) {
+		seq_puts(m, "null");
+		return;
+	}
+	seq_printf(m, "{\"outcome\": \"%s\"",
+		   rv_outcome_names[s->reclaim.outcome]);
+	rv_reason_names(reasons, sizeof(reasons), s->reclaim.reasons);
+	json_names(m, "reasons", reasons);
+	seq_putc(m, '}');
 }
 
 static void json_tail(struct seq_file *m, const struct rv_snap *s)
@@ -253,8 +278,10 @@ static void json_tail(struct seq_file *m, const struct rv_snap *s)
 		   s->visited, s->mapped);
 	seq_printf(m, ", \"tree_vmas\": %u, \"lock_ns\": %llu", s->tree_vmas,
 		   s->lock_ns);
-	seq_printf(m, ", \"retries\": %u, \"lost\": %llu}}\n", s->retries,
+	seq_printf(m, ", \"retries\": %u, \"lost\": %llu}", s->retries,
 		   s->lost);
+	json_reclaim(m, s);
+	seq_puts(m, "}\n");
 }
 
 const struct rv_section rv_json_sections[] = {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The two functions that the kernel does not export.
+ * The two functions that the kernel does not export, and one variable.
  *
- * Each is found once, by a kprobe that is never armed, and called through a
+ * Each function is found once, by a kprobe that is never armed, and called through a
  * static call: that is a direct call instruction, patched at init.  An
  * indirect call would be a kernel BUG on hardware with indirect branch
  * tracking, where the kernel seals the entries of functions whose address it
@@ -30,6 +30,9 @@
 
 DEFINE_STATIC_CALL_NULL(rmapviz_rmap_walk, rmap_walk);
 DEFINE_STATIC_CALL_NULL(rmapviz_page_vma_mapped_walk, page_vma_mapped_walk);
+
+/* Points to the kernel's pointer to the huge zero page, or is NULL. */
+static void **rv_huge_zero;
 
 /*
  * The kprobe's address may lie behind the ENDBR or its poison, so the symbol
@@ -65,6 +68,20 @@ static void *rv_ksym_find(const char *name)
 	return entry;
 }
 
+/*
+ * A variable: no kprobe can be put there, which is what -EINVAL says, but it
+ * has been looked up by then.
+ */
+static void *rv_ksym_find_data(const char *name)
+{
+	struct kprobe kp = {
+		.symbol_name = name,
+		.flags = KPROBE_FLAG_DISABLED,
+	};
+
+	return register_kprobe(&kp) == -EINVAL ? kp.addr : NULL;
+}
+
 /**
  * rv_ksym_init() - find the functions and patch the calls to them
  *
@@ -78,6 +95,10 @@ int rv_ksym_init(void)
 
 	if (!walk || !mapped_walk)
 		return -ENOENT;
+	/* A folio since 6.9; a kernel without either has no such page. */
+	rv_huge_zero = rv_ksym_find_data("huge_zero_folio");
+	if (!rv_huge_zero)
+		rv_huge_zero = rv_ksym_find_data("huge_zero_page");
 	static_call_update(rmapviz_rmap_walk, (typeof(rmap_walk) *)walk);
 	static_call_update(rmapviz_page_vma_mapped_walk,
 			   (typeof(page_vma_mapped_walk) *)mapped_walk);
@@ -106,4 +127,16 @@ void rv_rmap_walk(struct folio *folio, struct rmap_walk_control *rwc)
 bool rv_page_vma_mapped_walk(struct page_vma_mapped_walk *pvmw)
 {
 	return static_call(rmapviz_page_vma_mapped_walk)(pvmw);
+}
+
+/**
+ * rv_is_huge_zero() - is this the huge zero page?
+ * @folio: the folio
+ *
+ * Context: Any.
+ * Return: true if it is.
+ */
+bool rv_is_huge_zero(struct folio *folio)
+{
+	return rv_huge_zero && READ_ONCE(*rv_huge_zero) == folio;
 }

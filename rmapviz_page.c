@@ -2,10 +2,14 @@
 /*
  * What a page is, apart from who maps it.
  */
+#include <linux/fs.h>
 #include <linux/hugetlb.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/page-flags.h>
 #include <linux/pagemap.h>
+#include <linux/uaccess.h>
+#include <linux/xarray.h>
 
 #include "rmapviz.h"
 #include "rmapviz_compat.h"
@@ -44,39 +48,73 @@ static bool rv_page_is_free(struct page *page)
 	return false;
 }
 
+/*
+ * Pages on a per-CPU free list have no type.  But they are on a list, and
+ * those that were allocated without a type of their own are not: list_del()
+ * leaves poison.  Nothing is locked, so follow the link with care.
+ */
+static bool rv_page_is_on_free_list(struct page *page)
+{
+	struct list_head *next = READ_ONCE(page->lru.next), *back;
+
+	if (page_ref_count(page) || PageTail(page) || page->mapping)
+		return false;
+	return !copy_from_kernel_nofault(&back, &next->prev, sizeof(back)) &&
+	       back == &page->lru;
+}
+
 /* Kinds that rmap knows nothing of. */
 static enum rv_kind rv_unmapped_kind(struct page *page, struct folio *folio)
 {
-	if (is_zero_pfn(page_to_pfn(page)))
+	if (is_zone_device_page(page))
+		return RV_KIND_DEVICE;
+	if (is_zero_pfn(page_to_pfn(page)) || rv_is_huge_zero(folio))
 		return RV_KIND_ZERO;
-	if (PageOffline(page))
-		return RV_KIND_OFFLINE;
 	if (PageReserved(page))
 		return RV_KIND_RESERVED;
+	if (PageOffline(page))
+		return RV_KIND_OFFLINE;
 	if (PageSlab(&folio->page))
 		return RV_KIND_SLAB;
 	if (PageTable(page))
 		return RV_KIND_PAGETABLE;
-	if (rv_page_is_free(page))
-		return RV_KIND_FREE;
-	if ((rv_mapping_of(folio) & RV_MAPPING_BITS) == RV_MAPPING_BITS_MOVABLE)
+	if (rv_page_movable_ops(&folio->page))
 		return RV_KIND_MOVABLE;
+	if (rv_page_is_free(page) || rv_page_is_on_free_list(page))
+		return RV_KIND_FREE;
 	return RV_KIND_OTHER;
 }
 
-static enum rv_kind rv_kind(struct page *page, struct folio *folio)
+/*
+ * A folio that was just read waits in a per-CPU batch for its place on an LRU
+ * list.  That sets it apart from a driver's page with a mapping of its own is
+ * that it really is in that mapping; looking there needs the folio lock.
+ */
+static bool rv_in_page_cache(struct folio *folio, bool own_lock)
+{
+	struct address_space *mapping = folio->mapping;
+
+	if (rv_mapping_of(folio) & RV_MAPPING_BITS || !mapping)
+		return false;
+	if (folio_test_lru(folio))
+		return true;
+	return own_lock && xa_load(&mapping->i_pages, folio->index) == folio;
+}
+
+static enum rv_kind rv_kind(struct page *page, struct folio *folio,
+			    bool own_lock)
 {
 	if (folio_test_hugetlb(folio))
 		return RV_KIND_HUGETLB;
-	if (folio_ref_count(folio) && !PageSlab(&folio->page)) {
-		if (folio_test_ksm(folio))
-			return RV_KIND_KSM;
-		if (folio_test_anon(folio))
-			return RV_KIND_ANON;
-		if (folio_test_lru(folio) && rv_mapping_of(folio))
-			return folio_test_swapbacked(folio) ? RV_KIND_SHMEM :
-							      RV_KIND_FILE;
-	}
+	if (!folio_ref_count(folio) || !rv_page_has_mapping(folio))
+		return rv_unmapped_kind(page, folio);
+	if (folio_test_ksm(folio))
+		return RV_KIND_KSM;
+	if (folio_test_anon(folio))
+		return RV_KIND_ANON;
+	if (rv_in_page_cache(folio, own_lock) || folio_test_swapcache(folio))
+		return folio_test_swapbacked(folio) ? RV_KIND_SHMEM :
+						      RV_KIND_FILE;
 	return rv_unmapped_kind(page, folio);
 }
 
@@ -85,17 +123,15 @@ static enum rv_mapping rv_mapping(const struct rv_page *facts,
 {
 	unsigned long mapping = rv_mapping_of(folio);
 
-	if (facts->kind >= RV_KIND_ZERO && facts->kind != RV_KIND_MOVABLE)
-		return RV_MAPPING_NONE;
-	if (mapping < PAGE_SIZE)
+	if (facts->kind == RV_KIND_MOVABLE)
+		return RV_MAPPING_MOVABLE;
+	if (!rv_kind_mapped(facts->kind) || mapping < PAGE_SIZE)
 		return RV_MAPPING_NONE;
 	switch (mapping & RV_MAPPING_BITS) {
 	case RV_MAPPING_BIT_ANON:
 		return RV_MAPPING_ANON_VMA;
 	case RV_MAPPING_BITS_KSM:
 		return RV_MAPPING_KSM;
-	case RV_MAPPING_BITS_MOVABLE:
-		return RV_MAPPING_MOVABLE;
 	default:
 		return RV_MAPPING_FILE;
 	}
@@ -108,47 +144,17 @@ static enum rv_mapping rv_mapping(const struct rv_page *facts,
  */
 static s64 rv_expected_refs(struct folio *folio)
 {
-	s64 nr = folio_nr_pages(folio);
 	s64 refs = rv_folio_mapcount(folio);
 
+	if (folio_test_swapcache(folio))
+		refs += folio_nr_pages(folio);
+	else if (!folio_test_anon(folio) && folio->mapping)
+		refs += rv_page_cache_refs(folio);
 	if (folio_test_hugetlb(folio))
-		return refs + (!folio_test_anon(folio) && folio->mapping);
-	if (folio_test_anon(folio)) {
-		if (folio_test_swapcache(folio))
-			refs += nr;
-	} else if (folio->mapping) {
-		refs += nr + folio_test_private(folio);
-	}
+		return refs;
+	if (!folio_test_anon(folio))
+		refs += folio_test_private(folio);
 	return refs + !folio_test_lru(folio);
-}
-
-/**
- * rv_page_walkable() - may this folio be given to rmap_walk()?
- * @folio: the folio, referenced
- *
- * Anonymous folios need not be on an LRU list: fresh ones wait in a per-CPU
- * batch.  Others must be, or be hugetlb, because drivers keep things of their
- * own in the mapping of pages that they map into processes.
- *
- * Context: Any; the answer holds while the folio is locked.
- */
-bool rv_page_walkable(struct folio *folio)
-{
-	unsigned long mapping = rv_mapping_of(folio);
-
-	if (folio_test_hugetlb(folio))
-		return mapping && folio_mapped(folio);
-	if (folio_test_slab(folio) || !folio_mapped(folio))
-		return false;
-	switch (mapping & RV_MAPPING_BITS) {
-	case RV_MAPPING_BIT_ANON:
-	case RV_MAPPING_BITS_KSM:
-		return true;
-	case 0:
-		return mapping && folio_test_lru(folio);
-	default:
-		return false;
-	}
 }
 
 /* Pages of a hugetlb folio have it in the first one. */
@@ -158,6 +164,54 @@ static bool rv_page_exclusive(struct page *page, struct folio *folio)
 		return false;
 	return PageAnonExclusive(folio_test_hugetlb(folio) ? &folio->page :
 							     page);
+}
+
+/**
+ * rv_page_has_mapping() - may ->mapping be an anon_vma, KSM node or page cache?
+ * @folio: the folio, referenced
+ *
+ * If not, it is nothing that rmap_walk() or the folio lock is meant for.
+ * Anonymous folios and page cache need not be on an LRU list: fresh ones wait
+ * in a per-CPU batch.  Pages of drivers with a mapping can pass as well.
+ *
+ * Context: Any; the answer holds while the folio is locked.
+ */
+bool rv_page_has_mapping(struct folio *folio)
+{
+	unsigned long mapping = rv_mapping_of(folio);
+
+	if (folio_test_hugetlb(folio))
+		return mapping;
+	if (page_has_type(&folio->page) || folio_test_slab(folio) ||
+	    folio_test_reserved(folio))
+		return false;
+	if (folio_test_lru(folio))
+		return mapping || folio_test_swapcache(folio);
+	switch (mapping & RV_MAPPING_BITS) {
+	case RV_MAPPING_BIT_ANON:
+	case RV_MAPPING_BITS_KSM:
+		return true;
+	case 0:
+		return mapping && folio_test_uptodate(folio);
+	default:
+		return false;
+	}
+}
+
+/**
+ * rv_page_inode() - the inode whose page cache a folio is in
+ * @folio: the folio, locked
+ *
+ * Context: Any.
+ * Return: the inode with a reference, or NULL.
+ */
+struct inode *rv_page_inode(struct folio *folio)
+{
+	if (folio_test_hugetlb(folio) && folio_test_anon(folio))
+		return NULL;
+	if (!folio_test_hugetlb(folio) && !rv_in_page_cache(folio, true))
+		return NULL;
+	return folio->mapping->host ? igrab(folio->mapping->host) : NULL;
 }
 
 /**
@@ -182,18 +236,18 @@ void rv_page_facts(struct rv_page *facts, struct page *page,
 		facts->flags &= ~BIT(PG_locked);
 	facts->order = own_refs ? folio_order(folio) : 0;
 	facts->refcount = folio_ref_count(folio) - own_refs;
-	facts->kind = rv_kind(page, folio);
+	facts->kind = rv_kind(page, folio, own_lock);
 	facts->mapping = rv_mapping(facts, folio);
 	if (facts->mapping != RV_MAPPING_NONE) {
 		facts->mapping_ptr = rv_mapping_of(folio) & ~RV_MAPPING_BITS;
 		facts->index =
 			rv_folio_pgoff(folio) + (facts->pfn - facts->head);
 	}
-	if (rv_kind_mapped(facts->kind)) {
-		facts->mapcount = rv_page_mapcount(folio, page);
-		facts->expected_refs = rv_expected_refs(folio);
-		facts->exclusive = own_refs && rv_page_exclusive(page, folio);
-	} else {
-		facts->expected_refs = facts->refcount;
-	}
+	if (!rv_kind_mapped(facts->kind))
+		return;
+	facts->mapcount = rv_page_mapcount(folio, page);
+	facts->folio_mapcount = rv_folio_mapcount(folio);
+	facts->expected_refs = rv_expected_refs(folio);
+	facts->swapcache = folio_test_swapcache(folio);
+	facts->exclusive = own_refs && rv_page_exclusive(page, folio);
 }

@@ -22,6 +22,7 @@ const char *const rv_kind_names[RV_NR_KINDS] = {
 	[RV_KIND_RESERVED] = "reserved",
 	[RV_KIND_MOVABLE] = "movable",
 	[RV_KIND_OFFLINE] = "offline",
+	[RV_KIND_DEVICE] = "device",
 	[RV_KIND_OTHER] = "other",
 };
 
@@ -40,25 +41,49 @@ const char *const rv_level_names[] = {
 	[RV_LEVEL_PUD] = "pud",
 };
 
+const char *const rv_outcome_names[] = {
+	[RV_SWAP_SUCCESS] = "SWAP_SUCCESS",
+	[RV_SWAP_AGAIN] = "SWAP_AGAIN",
+	[RV_SWAP_FAIL] = "SWAP_FAIL",
+};
+
+/* The names of the bits that are set. */
+static void rv_bit_names(char *buf, size_t size, u16 bits,
+			 const char *const *names, size_t nr_names)
+{
+	size_t len = 0, i;
+
+	buf[0] = '\0';
+	for (i = 0; i < nr_names; i++)
+		if (bits & BIT(i))
+			len += scnprintf(buf + len, size - len, "%s%s",
+					 len ? "|" : "", names[i]);
+}
+
 void rv_pte_flag_names(char *buf, size_t size, u16 flags)
 {
 	static const char *const names[] = {
 		"present", "write",	 "user",    "accessed", "dirty",
 		"nx",	   "soft-dirty", "uffd-wp", "special",	"protnone",
 	};
-	size_t len = 0, i;
 
-	buf[0] = '\0';
-	for (i = 0; i < ARRAY_SIZE(names); i++)
-		if (flags & BIT(i))
-			len += scnprintf(buf + len, size - len, "%s%s",
-					 len ? "|" : "", names[i]);
+	rv_bit_names(buf, size, flags, names, ARRAY_SIZE(names));
+}
+
+void rv_reason_names(char *buf, size_t size, u16 reasons)
+{
+	static const char *const names[] = {
+		"mlocked", "unevictable", "referenced", "pinned", "no-swap",
+		"hugetlb", "writeback",	  "locked",	"missed", "dirty",
+	};
+
+	rv_bit_names(buf, size, reasons, names, ARRAY_SIZE(names));
 }
 
 /*
  * The kernel's own names, by %pGp: 0x...(uptodate|lru|node=0|zone=1).  What has
- * a value is not a flag.  Of anonymous pages, mappedtodisk has another meaning
- * and is a matter of each page of a folio: PG_anon_exclusive.
+ * a value is not a flag.  Two bits have another meaning for some pages than
+ * their name: PG_anon_exclusive, a matter of each page, and PG_swapcache.
  */
 void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page)
 {
@@ -69,6 +94,8 @@ void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page)
 	buf[0] = '\0';
 	if (page->kind == RV_KIND_ANON)
 		flags &= ~BIT(PG_anon_exclusive);
+	if (page->swapcache)
+		flags &= ~BIT(PG_swapcache);
 	snprintf(all, sizeof(all), "%pGp", &flags);
 	strsep(&at, "(");
 	while ((name = strsep(&at, "|)"))) {
@@ -77,6 +104,9 @@ void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page)
 		len += scnprintf(buf + len, size - len, "%s%s", len ? "|" : "",
 				 name);
 	}
+	if (page->swapcache)
+		len += scnprintf(buf + len, size - len, "%sswapcache",
+				 len ? "|" : "");
 	if (page->exclusive)
 		scnprintf(buf + len, size - len, "%sanon-exclusive",
 			  len ? "|" : "");

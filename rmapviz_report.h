@@ -28,13 +28,21 @@ extern const struct rv_section rv_json_sections[];
 extern const char *const rv_kind_names[RV_NR_KINDS];
 extern const char *const rv_mapping_names[RV_NR_MAPPINGS];
 extern const char *const rv_level_names[];
+extern const char *const rv_outcome_names[];
 
 /* Room for the names of all flags of a page or an entry. */
 #define RV_FLAGS_LEN 256
 
-/* Both fill buf with names, a '|' between each two. */
+/* All fill buf with names, a '|' between each two. */
 void rv_pte_flag_names(char *buf, size_t size, u16 flags);
+void rv_reason_names(char *buf, size_t size, u16 reasons);
 void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page);
+
+/* Is there a page that reclaim could do something with? */
+static inline bool rv_has_reclaim(const struct rv_snap *s)
+{
+	return s->query.target != RV_TARGET_PID && rv_kind_mapped(s->page.kind);
+}
 
 /* The name of a VMA as /proc/PID/maps would print it, or NULL. */
 const char *rv_vma_name(const struct rv_snap *s, const struct rv_vma *vma);

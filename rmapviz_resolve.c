@@ -12,6 +12,7 @@
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/string.h>
+#include <linux/swap.h>
 
 #include "rmapviz.h"
 
@@ -94,27 +95,65 @@ static int rv_resolve_tasks(struct rv_snap *s)
 	return 0;
 }
 
-static int rv_resolve_files(struct rv_snap *s)
+static const char *rv_path_or(char *path, const char *otherwise)
+{
+	return IS_ERR(path) ? otherwise : path;
+}
+
+/*
+ * What the page's file is called: as a process that maps it sees it, else by
+ * any name that it has in its file system.
+ */
+static const char *rv_page_path(struct rv_snap *s, char *buf)
+{
+	const struct rv_file *file;
+	struct dentry *dentry;
+	const char *path;
+
+	rv_for_each(file, &s->files, rv_file)
+		if (((struct file *)file->key.ptr)->f_mapping ==
+		    s->inode->i_mapping)
+			return file->name;
+	dentry = d_find_alias(s->inode);
+	if (!dentry)
+		return NULL;
+	path = rv_path_or(dentry_path_raw(dentry, buf, PATH_MAX), NULL);
+	dput(dentry);
+	return path;
+}
+
+static int rv_name_files(struct rv_snap *s, char *buf)
 {
 	struct rv_file *file;
-	char *buf, *path;
-	int err = 0;
+	const char *path;
 
-	if (!s->files.len)
+	rv_for_each(file, &s->files, rv_file) {
+		path = rv_path_or(file_path((struct file *)file->key.ptr, buf,
+					    PATH_MAX),
+				  "(name too long)");
+		file->name = kstrdup(path, GFP_KERNEL);
+		if (!file->name)
+			return -ENOMEM;
+	}
+	if (!s->inode)
+		return 0;
+	path = rv_page_path(s, buf);
+	if (path)
+		s->page_file = kstrdup(path, GFP_KERNEL);
+	return !path || s->page_file ? 0 : -ENOMEM;
+}
+
+static int rv_resolve_files(struct rv_snap *s)
+{
+	char *buf;
+	int err;
+
+	if (!s->files.len && !s->inode)
 		return 0;
 	buf = kmalloc(PATH_MAX, GFP_KERNEL);
 	if (!buf)
 		return -ENOMEM;
-	rv_for_each(file, &s->files, rv_file) {
-		path = file_path((struct file *)file->key.ptr, buf, PATH_MAX);
-		if (IS_ERR(path))
-			path = "(name too long)";
-		file->name = kstrdup(path, GFP_KERNEL);
-		if (!file->name) {
-			err = -ENOMEM;
-			break;
-		}
-	}
+	err = rv_name_files(s, buf);
 	kfree(buf);
 	return err;
 }
@@ -430,5 +469,7 @@ int rv_resolve(struct rv_snap *s)
 	rv_unique_ptes(s);
 	rv_count_avcs(s);
 	rv_count_vmas(s);
+	s->reclaim.swap_free = get_nr_swap_pages();
+	rv_reclaim(s);
 	return 0;
 }

@@ -191,7 +191,7 @@ struct rv_snap *rv_snap_alloc(const struct rv_query *q)
 }
 
 /**
- * rv_snap_put_refs() - let go of the mms and files of a snapshot
+ * rv_snap_put_refs() - let go of the mms, files and inode of a snapshot
  * @s: the snapshot; its records stay, as plain data
  *
  * Context: Process context, may sleep; no locks held.
@@ -207,6 +207,8 @@ void rv_snap_put_refs(struct rv_snap *s)
 		fput((struct file *)file->key.ptr);
 	rv_for_each(mm, &s->mms, rv_mm)
 		mmdrop((struct mm_struct *)mm->key.ptr);
+	iput(s->inode);
+	s->inode = NULL;
 	s->settled = true;
 }
 
@@ -224,6 +226,7 @@ void rv_snap_clear(struct rv_snap *s)
 	rv_for_each_table(t, s)
 		rv_table_clear(t);
 	memset(&s->page, 0, sizeof(s->page));
+	memset(&s->reclaim, 0, sizeof(s->reclaim));
 	s->lock_ns = 0;
 	s->settled = false;
 }
@@ -287,5 +290,6 @@ void rv_snap_free(struct rv_snap *s)
 		kfree(file->name);
 	rv_for_each_table(t, s)
 		rv_table_free(t);
+	kfree(s->page_file);
 	kfree(s);
 }

@@ -57,7 +57,7 @@ static void text_section(struct seq_file *m, const char *label)
 static void text_flags(struct seq_file *m, char *flags)
 {
 	strreplace(flags, '|', ' ');
-	seq_printf(m, "%s\n", flags);
+	seq_puts(m, flags);
 }
 
 /* ----------------------------------------------------- the answer, first -- */
@@ -75,6 +75,7 @@ static const char *const text_kinds[RV_NR_KINDS] = {
 	[RV_KIND_RESERVED] = "reserved",
 	[RV_KIND_MOVABLE] = "a movable page of the kernel",
 	[RV_KIND_OFFLINE] = "offline",
+	[RV_KIND_DEVICE] = "memory of a device",
 	[RV_KIND_OTHER] = "kernel memory or of unknown use",
 };
 
@@ -122,6 +123,12 @@ static void text_mapping(struct seq_file *m, const struct rv_snap *s)
 	if (s->query.opts & RV_OPT_PTRS)
 		seq_printf(m, ", at 0x%lx", page->mapping_ptr);
 	seq_putc(m, '\n');
+	if (s->page_file) {
+		text_gutter(m, "");
+		seq_puts(m, "file ");
+		text_escaped(m, s->page_file);
+		seq_putc(m, '\n');
+	}
 }
 
 static void text_page(struct seq_file *m, const struct rv_snap *s)
@@ -142,8 +149,10 @@ static void text_page(struct seq_file *m, const struct rv_snap *s)
 	seq_putc(m, '\n');
 	text_mapping(m, s);
 	text_gutter(m, "");
-	seq_printf(m, "mapcount %lld, refcount %lld", page->mapcount,
-		   page->refcount);
+	seq_printf(m, "mapcount %lld", page->mapcount);
+	if (page->order)
+		seq_printf(m, " (folio %lld)", page->folio_mapcount);
+	seq_printf(m, ", refcount %lld", page->refcount);
 	if (rv_kind_mapped(page->kind))
 		seq_printf(m, " = %lld expected + %lld pin%s",
 			   page->expected_refs,
@@ -154,6 +163,7 @@ static void text_page(struct seq_file *m, const struct rv_snap *s)
 	seq_puts(m, "flags ");
 	rv_page_flag_names(flags, sizeof(flags), page);
 	text_flags(m, flags);
+	seq_putc(m, '\n');
 }
 
 /* ------------------------------------------------------------ anon_vmas -- */
@@ -413,7 +423,8 @@ static void text_head_ptes(struct seq_file *m, const struct rv_snap *s)
 	text_section(m, "PTEs");
 	seq_printf(m, "%-7s %-7s %-14s %-5s %-18s %s%s\n", "", "PID", "ADDRESS",
 		   "LEVEL", "VALUE",
-		   s->query.opts & RV_OPT_FOLIO ? "PFN       " : "", "FLAGS");
+		   s->query.opts & RV_OPT_FOLIO ? "PFN       PAGES " : "",
+		   "FLAGS");
 }
 
 static void text_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
@@ -428,10 +439,30 @@ static void text_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
 		   vma ? text_pid(text_mm(s, vma)) : 0, pte->addr,
 		   rv_level_names[pte->level], pte->value);
 	if (s->query.opts & RV_OPT_FOLIO)
-		seq_printf(m, "0x%-7llx ", pte->pfn);
+		seq_printf(m, "0x%-7llx %-5u ", pte->pfn, pte->pages);
 	/* All that is listed is present. */
 	rv_pte_flag_names(flags, sizeof(flags), pte->flags & ~RV_PTE_PRESENT);
 	text_flags(m, flags);
+	if (pte->pkey)
+		seq_printf(m, " pkey%u", pte->pkey);
+	seq_putc(m, '\n');
+}
+
+/* -------------------------------------------------------------- reclaim -- */
+
+static void text_reclaim(struct seq_file *m, const struct rv_snap *s)
+{
+	char reasons[RV_FLAGS_LEN];
+
+	if (!rv_has_reclaim(s))
+		return;
+	text_section(m, "reclaim");
+	seq_puts(m, rv_outcome_names[s->reclaim.outcome]);
+	rv_reason_names(reasons, sizeof(reasons), s->reclaim.reasons);
+	if (*reasons)
+		seq_puts(m, ": ");
+	text_flags(m, reasons);
+	seq_putc(m, '\n');
 }
 
 /* ----------------------------------------------------------------- cost -- */
@@ -461,6 +492,7 @@ const struct rv_section rv_text_sections[] = {
 	{ text_count_avcs, text_head_avcs, text_avc },
 	{ text_count_vmas, text_head_vmas, text_vma },
 	{ text_count_ptes, text_head_ptes, text_pte },
+	{ .head = text_reclaim },
 	{ .head = text_cost },
 	{}
 };

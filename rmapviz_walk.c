@@ -25,6 +25,7 @@
 #include <linux/fs.h>
 #include <linux/hugetlb.h>
 #include <linux/memory_hotplug.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
@@ -270,47 +271,64 @@ static u16 rv_pte_flags(pte_t pte)
 	       (pte_protnone(pte) ? RV_PTE_PROTNONE : 0);
 }
 
+/* What page_vma_mapped_walk() hit; entries of all levels have equal bits. */
+static pte_t rv_entry(const struct page_vma_mapped_walk *pvmw,
+		      unsigned long *size)
+{
+	if (!pvmw->pte) {
+		*size = PMD_SIZE;
+		return __pte(pmd_val(READ_ONCE(*pvmw->pmd)));
+	}
+	*size = is_vm_hugetlb_page(pvmw->vma) ? vma_kernel_pagesize(pvmw->vma) :
+						PAGE_SIZE;
+	return READ_ONCE(*pvmw->pte);
+}
+
+static u8 rv_entry_level(unsigned long size)
+{
+	if (size >= PUD_SIZE)
+		return RV_LEVEL_PUD;
+	return size >= PMD_SIZE ? RV_LEVEL_PMD : RV_LEVEL_PTE;
+}
+
 /*
- * One hit of page_vma_mapped_walk(), its page table lock held.  Entries of all
- * levels have their flags at the same bits.
+ * One hit, its page table lock held.  Reclaim cares for every page of the
+ * folio, the list of entries for those asked for: true if it is one.
  */
 static bool rv_record_pte(struct rv_walker *w,
-			  const struct page_vma_mapped_walk *pvmw, u32 vma_id)
+			  const struct page_vma_mapped_walk *pvmw,
+			  struct rv_vma *v)
 {
-	struct vm_area_struct *vma = pvmw->vma;
-	unsigned long pfn = page_to_pfn(w->page);
-	unsigned long size, first;
+	unsigned long pfn = page_to_pfn(w->page), first, pages, size;
+	pte_t pte = rv_entry(pvmw, &size);
 	struct rv_pte *r;
-	pte_t pte;
 
-	if (pvmw->pte) {
-		pte = READ_ONCE(*pvmw->pte);
-		size = is_vm_hugetlb_page(vma) ? vma_kernel_pagesize(vma) :
-						 PAGE_SIZE;
-	} else {
-		pte = __pte(pmd_val(READ_ONCE(*pvmw->pmd)));
-		size = PMD_SIZE;
-	}
 	if (!pte_present(pte))
 		return false;
+	w->snap->reclaim.found++;
+	w->snap->reclaim.young |= pte_young(pte);
+	w->snap->reclaim.dirty |= pte_dirty(pte);
+	if (v)
+		v->holds_folio = true;
 
-	first = pte_pfn(pte) & ~((size >> PAGE_SHIFT) - 1);
-	if (size == PAGE_SIZE && pte_pfn(pte) != pfn && !w->whole_folio)
-		return false;
-	if (size == PAGE_SIZE || w->whole_folio)
+	pages = size >> PAGE_SHIFT;
+	first = pte_pfn(pte) & ~(pages - 1);
+	if (w->whole_folio)
 		pfn = first;
+	else if (pfn - first >= pages)
+		return false;
 
 	r = rv_table_add(&w->snap->ptes);
 	if (r) {
-		r->vma = vma_id;
+		r->vma = v ? v->key.id : RV_NONE;
 		r->addr = (pvmw->address & ~(size - 1)) +
 			  ((pfn - first) << PAGE_SHIFT);
 		r->pfn = pfn;
+		r->pages = w->whole_folio ? pages : 1;
 		r->value = pte_val(pte);
 		r->flags = rv_pte_flags(pte);
-		r->level = size == PAGE_SIZE ? RV_LEVEL_PTE :
-			   size == PMD_SIZE  ? RV_LEVEL_PMD :
-					       RV_LEVEL_PUD;
+		r->pkey = pte_flags_pkey(pte_flags(pte));
+		r->level = rv_entry_level(size);
 	}
 	return true;
 }
@@ -350,7 +368,7 @@ static bool rv_rmap_one(struct folio *folio, struct vm_area_struct *vma,
 
 	rv_pvmw_init(&pvmw, folio, vma, addr);
 	while (rv_page_vma_mapped_walk(&pvmw))
-		mapped |= rv_record_pte(w, &pvmw, v ? v->key.id : RV_NONE);
+		mapped |= rv_record_pte(w, &pvmw, v);
 	if (v)
 		v->mapped |= mapped;
 	return !fatal_signal_pending(current);
@@ -358,8 +376,8 @@ static bool rv_rmap_one(struct folio *folio, struct vm_area_struct *vma,
 
 /* --------------------------------------------------- one attempt, a page -- */
 
-/* The folio is locked, referenced and walkable. */
-static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
+/* The folio is locked, referenced and mapped. */
+static int rv_walk_rmap(struct rv_walker *w, struct folio *folio)
 {
 	struct rmap_walk_control rwc = {
 		.arg = w,
@@ -378,26 +396,58 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 	return 0;
 }
 
+/* The folio is locked and referenced. */
+static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
+{
+	struct rv_snap *s = w->snap;
+	int err = 0;
+
+	if (rv_page_has_mapping(folio)) {
+		s->inode = rv_page_inode(folio);
+		if (folio_mapped(folio))
+			err = rv_walk_rmap(w, folio);
+	}
+	if (!err)
+		rv_page_facts(&s->page, w->page, folio, 1, true);
+	return err;
+}
+
 /* The folio is referenced. */
 static int rv_walk_folio(struct rv_walker *w, struct folio *folio)
 {
-	struct rv_page *facts = &w->snap->page;
-	int err = 0;
+	int err = -EAGAIN;
 
-	if (!rv_page_walkable(folio)) {
-		rv_page_facts(facts, w->page, folio, 1, false);
+	if (!rv_page_has_mapping(folio)) {
+		rv_page_facts(&w->snap->page, w->page, folio, 1, false);
 		return 0;
 	}
-	if (!folio_trylock(folio))
-		return -EAGAIN;
-	if (page_folio(w->page) != folio)
-		err = -EAGAIN;
-	else if (rv_page_walkable(folio))
+	if (!folio_trylock(folio)) {
+		/* Being read or truncated.  Unmapped, it has no more to tell. */
+		if (folio_mapped(folio))
+			return -EAGAIN;
+		rv_page_facts(&w->snap->page, w->page, folio, 1, false);
+		return 0;
+	}
+	if (page_folio(w->page) == folio)
 		err = rv_walk_locked_folio(w, folio);
-	if (!err)
-		rv_page_facts(facts, w->page, folio, 1, true);
 	folio_unlock(folio);
 	return err;
+}
+
+/* A page of a device's memory; nothing but the device keeps it. */
+static int rv_walk_device_page(struct rv_walker *w, u64 pfn)
+{
+	struct dev_pagemap *pgmap;
+
+	if (!pfn_valid(pfn))
+		return -ENXIO;
+	pgmap = rv_get_dev_pagemap(pfn);
+	if (!pgmap)
+		return -ENXIO;
+	w->page = pfn_to_page(pfn);
+	rv_page_facts(&w->snap->page, w->page, page_folio(w->page), 0, false);
+	put_dev_pagemap(pgmap);
+	return 0;
 }
 
 /* Pin, then recheck that the pin is on the folio that was looked at. */
@@ -408,7 +458,7 @@ static int rv_walk_pfn(struct rv_walker *w, u64 pfn)
 
 	w->page = pfn_to_online_page(pfn);
 	if (!w->page)
-		return -ENXIO;
+		return rv_walk_device_page(w, pfn);
 	folio = page_folio(w->page);
 	if (!folio_try_get(folio)) {
 		/* Free, or of a kind that keeps no count: nothing maps it. */
