@@ -175,7 +175,6 @@ struct rv_snap *rv_snap_alloc(const struct rv_query *q)
 	if (!s)
 		return NULL;
 	s->query = *q;
-	s->settled = true; /* it holds nothing yet */
 	if (rv_table_alloc(&s->roots, sizeof(struct rv_key), cap, true) ||
 	    rv_table_alloc(&s->avs, sizeof(struct rv_av), cap, true) ||
 	    rv_table_alloc(&s->avcs, sizeof(struct rv_avc), 4 * cap, false) ||

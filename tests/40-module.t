@@ -56,6 +56,33 @@ def check_references(tap: Tap, guest: Guest) -> None:
     guest.check('exec 3>&-')
 
 
+def address_spaces(guest: Guest) -> int:
+    """How many the kernel has, dead ones that somebody keeps included."""
+    return int(guest.check("sed -n 's/^mm_struct *//p' /proc/slabinfo")
+               .split()[0])
+
+
+def check_remains(tap: Tap, guest: Guest) -> None:
+    """Files and address spaces are let go, though the answer stays."""
+    guest.check('mkdir -p /tmp/fs; mount -t tmpfs fs /tmp/fs; '
+                'head -c 65536 </bin/busybox >/tmp/fs/data')
+    before = address_spaces(guest)
+    with Scene(guest) as scene:
+        scene.play('P map F 1 file /tmp/fs/data 0\nP read F\n'
+                   'P map M 1\nP write M\nP forkmany 300 C')
+        pid = scene.pids['P']
+        guest.check(f'exec 3<>{FILE}; echo pid {pid} >&3; '
+                    f'exec 4<>{FILE}; echo pid {pid} 0x10000000000 >&4')
+    tap.is_equal(tuple(guest.run('umount /tmp/fs')), (0, ''),
+                 'a file in an answer keeps no file system mounted')
+    kept = address_spaces(guest) - before
+    tap.ok(kept < 150, f'300 processes in an answer leave {max(0, kept)} '
+           'address spaces, give or take the slab')
+    tap.ok('/tmp/fs/data' in guest.check('cat <&3') + guest.check('cat <&4'),
+           'and the answer still has the name of the file')
+    guest.check('exec 3>&- 4>&-')
+
+
 def check_contention(tap: Tap, guest: Guest) -> None:
     """Somebody else has the lock."""
     with Scene(guest) as scene:
@@ -94,6 +121,7 @@ def main() -> None:
             with Guest(series) as guest:
                 check_lifecycle(tap, guest)
                 check_references(tap, guest)
+                check_remains(tap, guest)
                 check_contention(tap, guest)
                 tap.is_equal(guest.kernel_complaints(), [],
                              'the kernel has nothing to complain of')
