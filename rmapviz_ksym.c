@@ -2,9 +2,9 @@
 /*
  * The two functions that the kernel does not export, and one variable.
  *
- * Each function is found once, by a kprobe that is never armed, and called through a
- * static call: that is a direct call instruction, patched at init.  An
- * indirect call would be a kernel BUG on hardware with indirect branch
+ * Each function is found once, by a kprobe that is never armed, and called
+ * through a static call: that is a direct call instruction, patched at init.
+ * An indirect call would be a kernel BUG on hardware with indirect branch
  * tracking, where the kernel seals the entries of functions whose address it
  * never takes (arch/x86/kernel/alternative.c, apply_seal_endbr()).
  */

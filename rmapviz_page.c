@@ -87,7 +87,7 @@ static enum rv_kind rv_unmapped_kind(struct page *page, struct folio *folio)
 
 /*
  * A folio that was just read waits in a per-CPU batch for its place on an LRU
- * list.  That sets it apart from a driver's page with a mapping of its own is
+ * list.  What sets it apart from a driver's page with a mapping of its own is
  * that it really is in that mapping; looking there needs the folio lock.
  */
 static bool rv_in_page_cache(struct folio *folio, bool own_lock)

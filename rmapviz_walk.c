@@ -12,7 +12,7 @@
  * Under these locks records are appended to tables made before, and nothing
  * else is done: no allocation, no formatting, no copy to user space.  An
  * attempt that meets contention, or a folio that moves, is given up whole and
- * made again; so one answer is always the state of one instant.
+ * made again; so what is said of one family is the state of one instant.
  *
  * An anon_vma is found alive through its folio the way
  * folio_lock_anon_vma_read() does it (mm/rmap.c): under RCU, a folio that is
