@@ -54,9 +54,21 @@ static bool rv_may_see_pointers(void)
 /* The answer to a query, or an ERR_PTR as of rv_walk(), or of -EPERM. */
 static struct rv_snap *rv_ask(const struct rv_query *q)
 {
+	struct rv_snap *s;
+	int err = 0;
+
 	if (q->opts & RV_OPT_PTRS && !rv_may_see_pointers())
 		return ERR_PTR(-EPERM);
-	return rv_walk(q);
+	s = rv_walk(q);
+	if (IS_ERR(s))
+		return s;
+	if (q->opts & RV_OPT_VERIFY)
+		err = rv_verify(s);
+	err = err ?: rv_resolve(s);
+	if (!err)
+		return s;
+	rv_snap_free(s);
+	return ERR_PTR(err);
 }
 
 static int rv_replace(struct rv_open *open, struct rv_snap *snap)

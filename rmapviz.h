@@ -28,6 +28,7 @@ struct folio;
 struct page_vma_mapped_walk;
 struct rmap_walk_control;
 struct seq_file;
+struct super_block;
 
 #define RV_VERSION "0.1.0"
 
@@ -37,7 +38,7 @@ struct seq_file;
 /* "No such record", where a record refers to another by index. */
 #define RV_NONE U32_MAX
 
-/* No table grows past this: it bounds memory and the time under a lock. */
+/* No table grows past this, which bounds memory. */
 #define RV_RECORDS_MAX 1000000U
 
 /* -------------------------------------------------------------- query -- */
@@ -49,11 +50,12 @@ enum rv_target {
 	RV_TARGET_PID,	    /* pid PID */
 };
 
-#define RV_OPT_TEXT  BIT(0)
-#define RV_OPT_JSON  BIT(1)
-#define RV_OPT_FOLIO BIT(2)
-#define RV_OPT_BRIEF BIT(3)
-#define RV_OPT_PTRS  BIT(4)
+#define RV_OPT_TEXT   BIT(0)
+#define RV_OPT_JSON   BIT(1)
+#define RV_OPT_FOLIO  BIT(2)
+#define RV_OPT_BRIEF  BIT(3)
+#define RV_OPT_PTRS   BIT(4)
+#define RV_OPT_VERIFY BIT(5)
 
 /**
  * struct rv_query - one parsed question
@@ -242,7 +244,6 @@ enum rv_mapping {
 	RV_MAPPING_ANON_VMA,
 	RV_MAPPING_KSM,
 	RV_MAPPING_FILE,
-	RV_MAPPING_MOVABLE,
 	RV_NR_MAPPINGS,
 };
 
@@ -317,13 +318,39 @@ struct rv_reclaim {
 	u16 reasons;
 };
 
+/* A mapping on which the walk and a scan of all memory disagree. */
+struct rv_stray {
+	unsigned long mm_ptr;
+	u64 addr;
+	u32 mm;
+	bool stands; /* the entry was as the scan saw it when looked at again */
+};
+
+/**
+ * struct rv_scan_result - a scan of all memory for the page
+ * @mms: address spaces looked at
+ * @vmas: VMAs looked at
+ * @entries: present page-table entries looked at
+ * @found: of these, entries that map a page asked for
+ * @changed: disagreements with the walk that were gone at a second look
+ */
+struct rv_scan_result {
+	u64 mms;
+	u64 vmas;
+	u64 entries;
+	u64 found;
+	u64 changed;
+};
+
 /**
  * struct rv_snap - one query's answer
  * @query: the question
  * @page: the page; not valid for RV_TARGET_PID
  * @reclaim: would reclaim succeed with its folio?
- * @inode: of the page cache that the page belongs to, referenced, until the
- *	snapshot is resolved
+ * @scan: what RV_OPT_VERIFY looked at
+ * @sb: of that inode, held as long
+ * @inode: of the page cache that the page belongs to, held until the snapshot
+ *	is resolved
  * @page_file: what that file is called, or NULL
  * @roots: struct rv_key, the families: a root's index here is their scope
  * @avs: struct rv_av, root first, then by level
@@ -333,6 +360,8 @@ struct rv_reclaim {
  * @files: struct rv_file
  * @vmas: struct rv_vma, by own anon_vma, then by address
  * @ptes: struct rv_pte, by VMA, then by address
+ * @missing: struct rv_stray, what a scan found and the walk did not
+ * @extra: struct rv_stray, what the walk found and a scan did not
  * @tree_vmas: VMAs in the tree of the page's anon_vma
  * @visited: VMAs that the rmap walk called back for
  * @mapped: VMAs that map a page asked for
@@ -340,12 +369,15 @@ struct rv_reclaim {
  * @retries: attempts given up because something was contended or moved
  * @lost: records that found no room
  * @lock_ns: time the rmap lock was held, or taken to walk, in nanoseconds
+ * @cut: lists of AVCs that had no end; they count as lost
  * @settled: it holds no references on mms, files and inode (any more)
  */
 struct rv_snap {
 	struct rv_query query;
 	struct rv_page page;
 	struct rv_reclaim reclaim;
+	struct rv_scan_result scan;
+	struct super_block *sb;
 	struct inode *inode;
 	char *page_file;
 	struct rv_table roots;
@@ -356,6 +388,8 @@ struct rv_snap {
 	struct rv_table files;
 	struct rv_table vmas;
 	struct rv_table ptes;
+	struct rv_table missing;
+	struct rv_table extra;
 	u32 tree_vmas;
 	u32 visited;
 	u32 mapped;
@@ -363,6 +397,7 @@ struct rv_snap {
 	u32 retries;
 	u64 lost;
 	u64 lock_ns;
+	u64 cut;
 	bool settled;
 };
 
@@ -373,7 +408,9 @@ int rv_snap_grow(struct rv_snap *s);
 void rv_snap_put_refs(struct rv_snap *s);
 void rv_snap_free(struct rv_snap *s);
 
+int rv_table_alloc(struct rv_table *t, u32 size, bool keyed);
 int rv_table_grow(struct rv_table *t);
+void rv_table_free(struct rv_table *t);
 void *rv_table_add(struct rv_table *t);
 struct rv_key *rv_table_find(const struct rv_table *t, const void *ptr,
 			     u32 scope);
@@ -389,15 +426,37 @@ struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
 
 /* --------------------------------------------- from query to snapshot -- */
 
+/**
+ * struct rv_entry - a page-table entry that maps something
+ * @addr: the first address that it maps, in bytes
+ * @size: how much it maps, in bytes
+ * @pfn: the first page
+ * @special: nothing that rmap knows of (pte_special())
+ * @migrating: there is none, because the page is just being migrated
+ */
+struct rv_entry {
+	unsigned long addr;
+	unsigned long size;
+	u64 pfn;
+	bool special;
+	bool migrating;
+};
+
+bool rv_next_entry(struct mm_struct *mm, unsigned long addr, unsigned long end,
+		   struct rv_entry *e);
+bool rv_lookup_entry(struct mm_struct *mm, unsigned long addr,
+		     struct rv_entry *e);
 int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn);
 struct mm_struct *rv_lookup_mm(pid_t pid);
 
 bool rv_page_has_mapping(struct folio *folio);
-struct inode *rv_page_inode(struct folio *folio);
+bool rv_page_walkable(struct folio *folio);
+void rv_page_hold_inode(struct folio *folio, struct rv_snap *s);
 void rv_page_facts(struct rv_page *facts, struct page *page,
 		   struct folio *folio, int own_refs, bool own_lock);
 
 struct rv_snap *rv_walk(const struct rv_query *q);
+int rv_verify(struct rv_snap *s);
 int rv_resolve(struct rv_snap *s);
 void rv_reclaim(struct rv_snap *s);
 

@@ -15,6 +15,12 @@
 #include <linux/pgtable.h>
 #include <linux/rmap.h>
 #include <linux/version.h>
+#ifdef RV_HAS_SOFTLEAF
+#include <linux/leafops.h>
+#else
+#include <linux/swap.h>
+#include <linux/swapops.h>
+#endif
 
 /* tests/kernels lists the kernels that are tested. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
@@ -175,6 +181,28 @@ static inline struct dev_pagemap *rv_get_dev_pagemap(unsigned long pfn)
 	return get_dev_pagemap(pfn, NULL);
 #else
 	return get_dev_pagemap(pfn);
+#endif
+}
+
+/*
+ * Entries of pages that are just being migrated: is_migration_entry() became
+ * softleaf_is_migration() between 6.12 and 7.2 (include/linux/leafops.h).
+ */
+static inline bool rv_pte_migrating(pte_t pte)
+{
+#ifdef RV_HAS_SOFTLEAF
+	return softleaf_is_migration(softleaf_from_pte(pte));
+#else
+	return is_swap_pte(pte) && is_migration_entry(pte_to_swp_entry(pte));
+#endif
+}
+
+static inline bool rv_pmd_migrating(pmd_t pmd)
+{
+#ifdef RV_HAS_SOFTLEAF
+	return pmd_is_migration_entry(pmd);
+#else
+	return is_pmd_migration_entry(pmd);
 #endif
 }
 

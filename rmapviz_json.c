@@ -101,8 +101,23 @@ static void json_page(struct seq_file *m, const struct rv_snap *s)
 	else
 		seq_printf(m, ", \"mapping\": \"%s\", \"index\": \"0x%llx\"",
 			   rv_mapping_names[page->mapping], page->index);
+}
+
+/* The rest of the page; a long name has an item of its own. */
+static void json_page_file(struct seq_file *m, const struct rv_snap *s)
+{
+	if (s->query.target == RV_TARGET_PID)
+		return;
 	seq_puts(m, ", \"file\": ");
 	json_name(m, s->page_file);
+}
+
+static void json_page_counts(struct seq_file *m, const struct rv_snap *s)
+{
+	const struct rv_page *page = &s->page;
+
+	if (s->query.target == RV_TARGET_PID)
+		return;
 	json_counts(m, page);
 	json_ptr(m, s, page->ptr);
 	if (s->query.opts & RV_OPT_PTRS)
@@ -281,16 +296,84 @@ static void json_tail(struct seq_file *m, const struct rv_snap *s)
 	seq_printf(m, ", \"retries\": %u, \"lost\": %llu}", s->retries,
 		   s->lost);
 	json_reclaim(m, s);
-	seq_puts(m, "}\n");
+	if (!(s->query.opts & RV_OPT_VERIFY))
+		seq_puts(m, "}\n");
+}
+
+/* ---------------------------------------------------------------- verify -- */
+
+static u32 json_count_strays(const struct rv_snap *s, const struct rv_table *t)
+{
+	return s->query.opts & RV_OPT_VERIFY ? t->len : 0;
+}
+
+static u32 json_count_missing(const struct rv_snap *s)
+{
+	return json_count_strays(s, &s->missing);
+}
+
+static u32 json_count_extra(const struct rv_snap *s)
+{
+	return json_count_strays(s, &s->extra);
+}
+
+static void json_head_missing(struct seq_file *m, const struct rv_snap *s)
+{
+	if (!(s->query.opts & RV_OPT_VERIFY))
+		return;
+	seq_printf(m, ",\n \"history\": {\"scan\": {\"mms\": %llu",
+		   s->scan.mms);
+	seq_printf(m, ", \"vmas\": %llu, \"entries\": %llu}}", s->scan.vmas,
+		   s->scan.entries);
+	seq_printf(m, ",\n \"verify\": {\"found\": %llu, \"changed\": %llu",
+		   s->scan.found, s->scan.changed);
+	seq_printf(m, ", \"missing\": [%s", s->missing.len ? "" : "]");
+}
+
+static void json_head_extra(struct seq_file *m, const struct rv_snap *s)
+{
+	if (s->query.opts & RV_OPT_VERIFY)
+		seq_printf(m, ", \"extra\": [%s", s->extra.len ? "" : "]");
+}
+
+static void json_stray(struct seq_file *m, const struct rv_table *t, u32 i)
+{
+	const struct rv_stray *stray = rv_rec(t, rv_stray, i);
+
+	json_open(m, i);
+	seq_printf(m, "\"addr\": \"0x%llx\"", stray->addr);
+	json_ref(m, "mm", stray->mm);
+	json_close(m, t, i);
+}
+
+static void json_missing(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	json_stray(m, &s->missing, i);
+}
+
+static void json_extra(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	json_stray(m, &s->extra, i);
+}
+
+static void json_end_verify(struct seq_file *m, const struct rv_snap *s)
+{
+	if (s->query.opts & RV_OPT_VERIFY)
+		seq_puts(m, "}}\n");
 }
 
 const struct rv_section rv_json_sections[] = {
 	{ .head = json_head },
+	{ .head = json_page_file },
+	{ .head = json_page_counts },
 	{ json_count_avs, json_head_avs, json_av },
 	{ json_count_avcs, json_head_avcs, json_avc },
 	{ json_count_mms, json_head_mms, json_mm },
 	{ json_count_vmas, json_head_vmas, json_vma },
 	{ json_count_ptes, json_head_ptes, json_pte },
 	{ .head = json_tail },
+	{ json_count_missing, json_head_missing, json_missing },
+	{ json_count_extra, json_head_extra, json_extra },
+	{ .head = json_end_verify },
 	{}
 };

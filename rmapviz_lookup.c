@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * From a process and a virtual address forward to the page.
+ * Forward: from a process and a virtual address to the page.
  */
 #include <linux/err.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/pid.h>
 #include <linux/sched/mm.h>
-#include <linux/sched/task.h>
+#include <linux/sched/signal.h>
 
 #include "rmapviz.h"
 #include "rmapviz_compat.h"
@@ -25,79 +25,150 @@
  */
 struct mm_struct *rv_lookup_mm(pid_t pid)
 {
-	struct task_struct *task;
-	struct mm_struct *mm;
+	struct task_struct *task, *thread;
+	struct mm_struct *mm = NULL;
 
 	rcu_read_lock();
-	task = get_pid_task(find_vpid(pid), PIDTYPE_PID);
+	task = pid_task(find_vpid(pid), PIDTYPE_PID);
+	/* The leader of a thread group may have exited before the others. */
+	if (task)
+		for_each_thread(task, thread) {
+			mm = get_task_mm(thread);
+			if (mm)
+				break;
+		}
 	rcu_read_unlock();
-	if (!task)
-		return ERR_PTR(-ESRCH);
-	mm = get_task_mm(task);
-	put_task_struct(task);
-	return mm;
+	return task ? mm : ERR_PTR(-ESRCH);
+}
+
+static void rv_leaf(struct rv_entry *e, unsigned long addr, unsigned long size,
+		    pte_t pte)
+{
+	e->addr = addr & ~(size - 1);
+	e->size = size;
+	e->special = pte_special(pte);
+	/* Large entries have a flag where small ones have the lowest bit. */
+	e->pfn = pte_pfn(pte) & ~((size >> PAGE_SHIFT) - 1);
 }
 
 /*
- * With interrupts off no page table can be freed, as in perf_get_pgtable_size()
- * of kernel/events/core.c.  Nothing is locked: the answer may be old when it is
- * read, and whoever uses the PFN pins the page and rechecks.
+ * Looks through one page table, or through what a higher level leaves out.  A
+ * shared hugetlb table can be taken away under mmap_lock, so each level is read
+ * once and the next is found from what was read.
+ *
+ * Returns how many bytes from @addr on there is nothing, up to the entry that
+ * is then in @e, if any.
  */
-static bool rv_lookup_entry(struct mm_struct *mm, unsigned long addr, u64 *pfn)
+static unsigned long rv_skip(struct mm_struct *mm, unsigned long addr,
+			     struct rv_entry *e)
 {
-	pgd_t pgd, *pgdp = pgd_offset(mm, addr);
-	p4d_t p4d, *p4dp;
-	pud_t pud, *pudp;
-	pmd_t pmd, *pmdp;
-	pte_t pte;
+	pgd_t *pgdp = pgd_offset(mm, addr), pgd = READ_ONCE(*pgdp);
+	p4d_t *p4dp, p4d;
+	pud_t *pudp, pud;
+	pmd_t *pmdp, pmd;
+	pte_t *ptep, pte;
+	unsigned long at;
 
-	pgd = READ_ONCE(*pgdp);
 	if (pgd_none(pgd))
-		return false;
-	p4dp = p4d_offset(pgdp, addr);
+		return PGDIR_SIZE - (addr & ~PGDIR_MASK);
+	p4dp = p4d_offset_lockless(pgdp, pgd, addr);
 	p4d = READ_ONCE(*p4dp);
 	if (!p4d_present(p4d))
-		return false;
+		return P4D_SIZE - (addr & ~P4D_MASK);
 
-	pudp = pud_offset(p4dp, addr);
+	pudp = pud_offset_lockless(p4dp, p4d, addr);
 	pud = READ_ONCE(*pudp);
 	if (!pud_present(pud))
-		return false;
+		return PUD_SIZE - (addr & ~PUD_MASK);
 	if (pud_leaf(pud)) {
-		*pfn = pud_pfn(pud) + ((addr & ~PUD_MASK) >> PAGE_SHIFT);
-		return true;
+		rv_leaf(e, addr, PUD_SIZE, __pte(pud_val(pud)));
+		return 0;
 	}
 
-	pmdp = pmd_offset(pudp, addr);
+	pmdp = pmd_offset_lockless(pudp, pud, addr);
 	pmd = READ_ONCE(*pmdp);
+	e->migrating = rv_pmd_migrating(pmd);
 	if (!pmd_present(pmd))
-		return false;
+		return PMD_SIZE - (addr & ~PMD_MASK);
 	if (pmd_leaf(pmd)) {
-		*pfn = pmd_pfn(pmd) + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
-		return true;
+		rv_leaf(e, addr, PMD_SIZE, __pte(pmd_val(pmd)));
+		return 0;
 	}
 
-	pte = READ_ONCE(*pte_offset_kernel(&pmd, addr));
-	if (!pte_present(pte))
-		return false;
-	*pfn = pte_pfn(pte);
-	return true;
+	at = addr;
+	ptep = pte_offset_kernel(&pmd, at);
+	do {
+		pte = READ_ONCE(*ptep++);
+		if (pte_present(pte)) {
+			rv_leaf(e, at, PAGE_SIZE, pte);
+			return at - addr;
+		}
+		if (at == addr)
+			e->migrating = rv_pte_migrating(pte);
+		at += PAGE_SIZE;
+	} while (at & ~PMD_MASK);
+	return at - addr;
 }
 
-static bool rv_lookup_locked(struct mm_struct *mm, unsigned long addr, u64 *pfn)
+/**
+ * rv_next_entry() - the next entry that maps something
+ * @mm: the address space, its mmap_lock held for read
+ * @addr: where to start looking, in bytes
+ * @end: where to stop
+ * @e: the entry found; it may begin before @addr
+ *
+ * With interrupts off no page table can be freed, as in perf_get_pgtable_size()
+ * of kernel/events/core.c.  Nothing else is locked: the answer may be old when
+ * it is read.
+ *
+ * Context: Process context; interrupts are off for one page table at a time.
+ * Return: true if there is one.
+ */
+bool rv_next_entry(struct mm_struct *mm, unsigned long addr, unsigned long end,
+		   struct rv_entry *e)
+{
+	unsigned long skip;
+
+	e->size = 0;
+	e->migrating = false;
+	while (addr < end) {
+		local_irq_disable();
+		skip = rv_skip(mm, addr, e);
+		local_irq_enable();
+		if (e->size)
+			return e->addr < end;
+		if (skip > end - addr)
+			return false;
+		addr += skip;
+	}
+	return false;
+}
+
+/**
+ * rv_lookup_entry() - what an address space maps at an address
+ * @mm: the address space, its mmap_lock held for read
+ * @addr: the virtual address, in bytes
+ * @e: the entry
+ *
+ * An entry that is just being changed can look empty, so look again.
+ *
+ * Context: Process context.
+ * Return: true if there is one; if not, @e says whether that is for long.
+ */
+bool rv_lookup_entry(struct mm_struct *mm, unsigned long addr,
+		     struct rv_entry *e)
 {
 	struct vm_area_struct *vma = find_vma(mm, addr);
-	bool found = false;
 	int look;
 
+	e->migrating = false;
 	if (!vma || vma->vm_start > addr)
 		return false;
-	for (look = 0; look < RV_LOOKS && !found; look++) {
-		local_irq_disable();
-		found = rv_lookup_entry(mm, addr, pfn);
-		local_irq_enable();
-	}
-	return found;
+	addr &= PAGE_MASK;
+	for (look = 0; look < RV_LOOKS; look++)
+		if (rv_next_entry(mm, addr, addr + PAGE_SIZE, e))
+			return true;
+	return false;
 }
 
 /**
@@ -109,11 +180,13 @@ static bool rv_lookup_locked(struct mm_struct *mm, unsigned long addr, u64 *pfn)
  * Never faults a page in.
  *
  * Context: Process context, may sleep.  Takes mmap_lock for read.
- * Return: 0, -ESRCH, -EFAULT if no page is mapped there, or -EINTR.
+ * Return: 0, -ESRCH, -EFAULT if no page is mapped there, -EAGAIN if it is just
+ * being migrated, or -EINTR.
  */
 int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn)
 {
 	struct mm_struct *mm = rv_lookup_mm(pid);
+	struct rv_entry e;
 	int err;
 
 	if (IS_ERR(mm))
@@ -122,8 +195,10 @@ int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn)
 		return -EFAULT;
 	err = mmap_read_lock_killable(mm);
 	if (!err) {
-		if (!rv_lookup_locked(mm, addr, pfn))
-			err = -EFAULT;
+		if (rv_lookup_entry(mm, addr, &e))
+			*pfn = e.pfn + ((addr - e.addr) >> PAGE_SHIFT);
+		else
+			err = e.migrating ? -EAGAIN : -EFAULT;
 		mmap_read_unlock(mm);
 	}
 	mmput(mm);

@@ -57,13 +57,15 @@ static bool rv_page_is_on_free_list(struct page *page)
 {
 	struct list_head *next = READ_ONCE(page->lru.next), *back;
 
-	if (page_ref_count(page) || PageTail(page) || page->mapping)
+	/* What was never on a list since boot points to itself. */
+	if (page_ref_count(page) || PageTail(page) || page->mapping ||
+	    next == &page->lru)
 		return false;
 	return !copy_from_kernel_nofault(&back, &next->prev, sizeof(back)) &&
 	       back == &page->lru;
 }
 
-/* Kinds that rmap knows nothing of. */
+/* Kinds that rmap knows nothing of; the page need not be referenced. */
 static enum rv_kind rv_unmapped_kind(struct page *page, struct folio *folio)
 {
 	if (is_zone_device_page(page))
@@ -74,7 +76,7 @@ static enum rv_kind rv_unmapped_kind(struct page *page, struct folio *folio)
 		return RV_KIND_RESERVED;
 	if (PageOffline(page))
 		return RV_KIND_OFFLINE;
-	if (PageSlab(&folio->page))
+	if (PageSlab(page))
 		return RV_KIND_SLAB;
 	if (PageTable(page))
 		return RV_KIND_PAGETABLE;
@@ -92,9 +94,10 @@ static enum rv_kind rv_unmapped_kind(struct page *page, struct folio *folio)
  */
 static bool rv_in_page_cache(struct folio *folio, bool own_lock)
 {
-	struct address_space *mapping = folio->mapping;
+	unsigned long bits = rv_mapping_of(folio);
+	struct address_space *mapping = (struct address_space *)bits;
 
-	if (rv_mapping_of(folio) & RV_MAPPING_BITS || !mapping)
+	if (bits & RV_MAPPING_BITS || !mapping)
 		return false;
 	if (folio_test_lru(folio))
 		return true;
@@ -106,26 +109,24 @@ static enum rv_kind rv_kind(struct page *page, struct folio *folio,
 {
 	if (folio_test_hugetlb(folio))
 		return RV_KIND_HUGETLB;
-	if (!folio_ref_count(folio) || !rv_page_has_mapping(folio))
+	if (!rv_page_has_mapping(folio))
 		return rv_unmapped_kind(page, folio);
 	if (folio_test_ksm(folio))
 		return RV_KIND_KSM;
 	if (folio_test_anon(folio))
 		return RV_KIND_ANON;
-	if (rv_in_page_cache(folio, own_lock) || folio_test_swapcache(folio))
+	if (rv_in_page_cache(folio, own_lock))
 		return folio_test_swapbacked(folio) ? RV_KIND_SHMEM :
 						      RV_KIND_FILE;
 	return rv_unmapped_kind(page, folio);
 }
 
-static enum rv_mapping rv_mapping(const struct rv_page *facts,
-				  struct folio *folio)
+/* Of a kind that rmap maps. */
+static enum rv_mapping rv_mapping(struct folio *folio)
 {
 	unsigned long mapping = rv_mapping_of(folio);
 
-	if (facts->kind == RV_KIND_MOVABLE)
-		return RV_MAPPING_MOVABLE;
-	if (!rv_kind_mapped(facts->kind) || mapping < PAGE_SIZE)
+	if (!mapping)
 		return RV_MAPPING_NONE;
 	switch (mapping & RV_MAPPING_BITS) {
 	case RV_MAPPING_BIT_ANON:
@@ -185,33 +186,55 @@ bool rv_page_has_mapping(struct folio *folio)
 	if (page_has_type(&folio->page) || folio_test_slab(folio) ||
 	    folio_test_reserved(folio))
 		return false;
-	if (folio_test_lru(folio))
-		return mapping || folio_test_swapcache(folio);
 	switch (mapping & RV_MAPPING_BITS) {
 	case RV_MAPPING_BIT_ANON:
 	case RV_MAPPING_BITS_KSM:
 		return true;
 	case 0:
-		return mapping && folio_test_uptodate(folio);
+		return mapping &&
+		       (folio_test_lru(folio) || folio_test_uptodate(folio));
 	default:
 		return false;
 	}
 }
 
 /**
- * rv_page_inode() - the inode whose page cache a folio is in
- * @folio: the folio, locked
+ * rv_page_walkable() - may this folio be given to rmap_walk()?
+ * @folio: the folio, locked, one that has a mapping
  *
  * Context: Any.
- * Return: the inode with a reference, or NULL.
+ * Return: true if it is mapped, and its mapping is what rmap takes it for.
  */
-struct inode *rv_page_inode(struct folio *folio)
+bool rv_page_walkable(struct folio *folio)
 {
-	if (folio_test_hugetlb(folio) && folio_test_anon(folio))
-		return NULL;
+	return folio_mapped(folio) &&
+	       (folio_test_hugetlb(folio) || folio_test_anon(folio) ||
+		rv_in_page_cache(folio, true));
+}
+
+/**
+ * rv_page_hold_inode() - hold the inode whose page cache a folio is in
+ * @folio: the folio, locked
+ * @s: where the references go, to be dropped by rv_snap_put_refs()
+ *
+ * An inode alone would not outlive umount, so its super block is held too; and
+ * first, because nothing may be let go while the folio is locked.
+ *
+ * Context: Any.
+ */
+void rv_page_hold_inode(struct folio *folio, struct rv_snap *s)
+{
+	struct inode *inode;
+
+	if (folio_test_anon(folio))
+		return;
 	if (!folio_test_hugetlb(folio) && !rv_in_page_cache(folio, true))
-		return NULL;
-	return folio->mapping->host ? igrab(folio->mapping->host) : NULL;
+		return;
+	inode = folio->mapping->host;
+	if (!inode || !atomic_inc_not_zero(&inode->i_sb->s_active))
+		return;
+	s->sb = inode->i_sb;
+	s->inode = igrab(inode);
 }
 
 /**
@@ -236,18 +259,20 @@ void rv_page_facts(struct rv_page *facts, struct page *page,
 		facts->flags &= ~BIT(PG_locked);
 	facts->order = own_refs ? folio_order(folio) : 0;
 	facts->refcount = folio_ref_count(folio) - own_refs;
-	facts->kind = rv_kind(page, folio, own_lock);
-	facts->mapping = rv_mapping(facts, folio);
-	if (facts->mapping != RV_MAPPING_NONE) {
-		facts->mapping_ptr = rv_mapping_of(folio) & ~RV_MAPPING_BITS;
-		facts->index =
-			rv_folio_pgoff(folio) + (facts->pfn - facts->head);
+	if (!own_refs) {
+		facts->kind = PageHuge(page) ? RV_KIND_HUGETLB :
+					       rv_unmapped_kind(page, folio);
+		return;
 	}
+	facts->kind = rv_kind(page, folio, own_lock);
 	if (!rv_kind_mapped(facts->kind))
 		return;
+	facts->mapping = rv_mapping(folio);
+	facts->mapping_ptr = rv_mapping_of(folio) & ~RV_MAPPING_BITS;
+	facts->index = rv_folio_pgoff(folio) + (facts->pfn - facts->head);
 	facts->mapcount = rv_page_mapcount(folio, page);
 	facts->folio_mapcount = rv_folio_mapcount(folio);
 	facts->expected_refs = rv_expected_refs(folio);
 	facts->swapcache = folio_test_swapcache(folio);
-	facts->exclusive = own_refs && rv_page_exclusive(page, folio);
+	facts->exclusive = rv_page_exclusive(page, folio);
 }

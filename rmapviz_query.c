@@ -4,7 +4,8 @@
  *
  *	query  := target option*
  *	target := PFN | "pfn" PFN | "phys" ADDR | "pid" PID ADDR | "pid" PID
- *	option := "text" | "json" | "folio" | "brief" | "ptrs"
+ *	option := "text" | "json" | "folio" | "brief" | "ptrs" |
+ *		  "verify"
  */
 #include <linux/ctype.h>
 #include <linux/errno.h>
@@ -21,7 +22,7 @@ static const struct {
 } rv_options[] = {
 	{ "text", RV_OPT_TEXT },   { "json", RV_OPT_JSON },
 	{ "folio", RV_OPT_FOLIO }, { "brief", RV_OPT_BRIEF },
-	{ "ptrs", RV_OPT_PTRS },
+	{ "ptrs", RV_OPT_PTRS },   { "verify", RV_OPT_VERIFY },
 };
 
 /* The next word, or NULL; words are parted by blanks and tabs. */
@@ -117,8 +118,9 @@ static bool rv_contradicts(const struct rv_query *q)
 
 	if ((q->opts & forms) == forms)
 		return true;
-	/* A process has no folio. */
-	return q->target == RV_TARGET_PID && q->opts & RV_OPT_FOLIO;
+	/* These are about a page. */
+	return q->target == RV_TARGET_PID &&
+	       q->opts & (RV_OPT_FOLIO | RV_OPT_VERIFY);
 }
 
 /**

@@ -32,7 +32,6 @@ const char *const rv_mapping_names[RV_NR_MAPPINGS] = {
 	[RV_MAPPING_ANON_VMA] = "anon_vma",
 	[RV_MAPPING_KSM] = "ksm",
 	[RV_MAPPING_FILE] = "file",
-	[RV_MAPPING_MOVABLE] = "movable",
 };
 
 const char *const rv_level_names[] = {
@@ -92,7 +91,7 @@ void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page)
 	size_t len = 0;
 
 	buf[0] = '\0';
-	if (page->kind == RV_KIND_ANON)
+	if (page->mapping == RV_MAPPING_ANON_VMA)
 		flags &= ~BIT(PG_anon_exclusive);
 	if (page->swapcache)
 		flags &= ~BIT(PG_swapcache);
@@ -205,7 +204,7 @@ static const char rv_usage[] =
 	"options, after the target:\n"
 	"  text    for the eye (default)     json    the same facts for programs\n"
 	"  folio   every page of the folio   brief   page and cost only\n"
-	"  ptrs    with kernel addresses\n"
+	"  ptrs    with kernel addresses     verify  compare with a scan of all memory\n"
 	"\n"
 	"Reading asks the last question again, so \"watch cat rmapviz\" works.\n";
 /* clang-format on */

@@ -78,7 +78,7 @@ static int rv_resolve_tasks(struct rv_snap *s)
 
 	for (;;) {
 		rv_collect_tasks(s);
-		if (!s->tasks.lost)
+		if (!s->tasks.lost || s->tasks.cap == RV_RECORDS_MAX)
 			break;
 		err = rv_table_grow(&s->tasks);
 		if (err)
@@ -453,9 +453,9 @@ int rv_resolve(struct rv_snap *s)
 {
 	int err;
 
-	s->lost = rv_snap_lost(s);
 	err = rv_resolve_tasks(s) ?: rv_resolve_files(s);
 	rv_snap_put_refs(s);
+	s->lost = rv_snap_lost(s);
 	if (err)
 		return err;
 

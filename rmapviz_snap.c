@@ -20,14 +20,14 @@
 
 /* Every table of a snapshot; they stand in a row there. */
 #define rv_for_each_table(_t, _s) \
-	for (_t = &(_s)->roots; _t <= &(_s)->ptes; _t++)
+	for (_t = &(_s)->roots; _t <= &(_s)->extra; _t++)
 
 static u32 rv_table_slots(const struct rv_table *t)
 {
 	return roundup_pow_of_two(2 * t->cap);
 }
 
-static int rv_table_alloc(struct rv_table *t, u32 size, u32 cap, bool keyed)
+static int rv_table_alloc_cap(struct rv_table *t, u32 size, u32 cap, bool keyed)
 {
 	t->size = size;
 	t->cap = cap;
@@ -43,7 +43,27 @@ static int rv_table_alloc(struct rv_table *t, u32 size, u32 cap, bool keyed)
 	return 0;
 }
 
-static void rv_table_free(struct rv_table *t)
+/**
+ * rv_table_alloc() - give a table its first records
+ * @t: the table, zeroed
+ * @size: bytes of one record
+ * @keyed: records begin with a struct rv_key
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 or -ENOMEM; in both cases it is to be freed with rv_table_free().
+ */
+int rv_table_alloc(struct rv_table *t, u32 size, bool keyed)
+{
+	return rv_table_alloc_cap(t, size, RV_FIRST_CAP, keyed);
+}
+
+/**
+ * rv_table_free() - free the records of a table
+ * @t: the table, then empty and without room
+ *
+ * Context: Process context, may sleep.
+ */
+void rv_table_free(struct rv_table *t)
 {
 	kvfree(t->rec);
 	kvfree(t->slot);
@@ -76,7 +96,7 @@ int rv_table_grow(struct rv_table *t)
 	rv_table_free(t);
 	t->lost = 0;
 	need = min_t(u64, need + need / 4, RV_RECORDS_MAX);
-	return rv_table_alloc(t, t->size, need, keyed);
+	return rv_table_alloc_cap(t, t->size, need, keyed);
 }
 
 /**
@@ -170,19 +190,20 @@ struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
 struct rv_snap *rv_snap_alloc(const struct rv_query *q)
 {
 	struct rv_snap *s = kzalloc(sizeof(*s), GFP_KERNEL);
-	const u32 cap = RV_FIRST_CAP;
 
 	if (!s)
 		return NULL;
 	s->query = *q;
-	if (rv_table_alloc(&s->roots, sizeof(struct rv_key), cap, true) ||
-	    rv_table_alloc(&s->avs, sizeof(struct rv_av), cap, true) ||
-	    rv_table_alloc(&s->avcs, sizeof(struct rv_avc), 4 * cap, false) ||
-	    rv_table_alloc(&s->mms, sizeof(struct rv_mm), cap, true) ||
-	    rv_table_alloc(&s->tasks, sizeof(struct rv_task), cap, false) ||
-	    rv_table_alloc(&s->files, sizeof(struct rv_file), cap, true) ||
-	    rv_table_alloc(&s->vmas, sizeof(struct rv_vma), cap, true) ||
-	    rv_table_alloc(&s->ptes, sizeof(struct rv_pte), cap, false)) {
+	if (rv_table_alloc(&s->roots, sizeof(struct rv_key), true) ||
+	    rv_table_alloc(&s->avs, sizeof(struct rv_av), true) ||
+	    rv_table_alloc(&s->avcs, sizeof(struct rv_avc), false) ||
+	    rv_table_alloc(&s->mms, sizeof(struct rv_mm), true) ||
+	    rv_table_alloc(&s->tasks, sizeof(struct rv_task), false) ||
+	    rv_table_alloc(&s->files, sizeof(struct rv_file), true) ||
+	    rv_table_alloc(&s->vmas, sizeof(struct rv_vma), true) ||
+	    rv_table_alloc(&s->ptes, sizeof(struct rv_pte), false) ||
+	    rv_table_alloc(&s->missing, sizeof(struct rv_stray), false) ||
+	    rv_table_alloc(&s->extra, sizeof(struct rv_stray), false)) {
 		rv_snap_free(s);
 		return NULL;
 	}
@@ -207,7 +228,10 @@ void rv_snap_put_refs(struct rv_snap *s)
 	rv_for_each(mm, &s->mms, rv_mm)
 		mmdrop((struct mm_struct *)mm->key.ptr);
 	iput(s->inode);
+	if (s->sb)
+		deactivate_super(s->sb);
 	s->inode = NULL;
+	s->sb = NULL;
 	s->settled = true;
 }
 
@@ -227,6 +251,7 @@ void rv_snap_clear(struct rv_snap *s)
 	memset(&s->page, 0, sizeof(s->page));
 	memset(&s->reclaim, 0, sizeof(s->reclaim));
 	s->lock_ns = 0;
+	s->cut = 0;
 	s->settled = false;
 }
 
@@ -240,7 +265,7 @@ void rv_snap_clear(struct rv_snap *s)
 u64 rv_snap_lost(const struct rv_snap *s)
 {
 	const struct rv_table *t;
-	u64 lost = 0;
+	u64 lost = s->cut;
 
 	rv_for_each_table(t, s)
 		lost += t->lost;

@@ -485,6 +485,55 @@ static void text_cost(struct seq_file *m, const struct rv_snap *s)
 		   s->retries == 1 ? "y" : "ies");
 }
 
+/* ---------------------------------------------------------------- verify -- */
+
+static u32 text_count_missing(const struct rv_snap *s)
+{
+	return s->missing.len;
+}
+
+static u32 text_count_extra(const struct rv_snap *s)
+{
+	return s->extra.len;
+}
+
+static void text_head_verify(struct seq_file *m, const struct rv_snap *s)
+{
+	if (!(s->query.opts & RV_OPT_VERIFY))
+		return;
+	text_section(m, "verify");
+	seq_printf(m, "2.4 would look at %llu mms, %llu VMAs, %llu entries",
+		   s->scan.mms, s->scan.vmas, s->scan.entries);
+	seq_printf(m, ", and find it %llu time%s\n", s->scan.found,
+		   text_plural(s->scan.found));
+	text_gutter(m, "");
+	seq_printf(m, "missing %u, extra %u", s->missing.len, s->extra.len);
+	if (s->scan.changed)
+		seq_printf(m, "; %llu changed meanwhile", s->scan.changed);
+	seq_putc(m, '\n');
+}
+
+static void text_stray(struct seq_file *m, const struct rv_snap *s,
+		       const struct rv_stray *stray, const char *what)
+{
+	const struct rv_mm *mm =
+		stray->mm == RV_NONE ? NULL : rv_rec(&s->mms, rv_mm, stray->mm);
+
+	text_gutter(m, "");
+	seq_printf(m, "%s: pid %d at 0x%012llx\n", what, text_pid(mm),
+		   stray->addr);
+}
+
+static void text_missing(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	text_stray(m, s, rv_rec(&s->missing, rv_stray, i), "MISSED BY RMAP");
+}
+
+static void text_extra(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	text_stray(m, s, rv_rec(&s->extra, rv_stray, i), "ONLY IN RMAP");
+}
+
 const struct rv_section rv_text_sections[] = {
 	{ .head = text_answer },
 	{ .head = text_page },
@@ -494,5 +543,8 @@ const struct rv_section rv_text_sections[] = {
 	{ text_count_ptes, text_head_ptes, text_pte },
 	{ .head = text_reclaim },
 	{ .head = text_cost },
+	{ .head = text_head_verify },
+	{ text_count_missing, NULL, text_missing },
+	{ text_count_extra, NULL, text_extra },
 	{}
 };

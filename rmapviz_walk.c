@@ -2,11 +2,12 @@
 /*
  * From a question to the records that answer it.
  *
- * Locks, outermost first; each is tried for or held for read, never for write:
+ * Locks, outermost first; none is ever taken for write:
  *
- *	mmap_lock			rv_walk_mm() only
+ *	mmap_lock			for "pid PID", or to look up an address
  *	  folio lock			trylock; keeps ->mapping
- *	    anon_vma root->rwsem	trylock; or i_mmap_rwsem, by rmap_walk()
+ *	    anon_vma root->rwsem	trylock, but under mmap_lock waited for;
+ *					or i_mmap_rwsem, tried by rmap_walk()
  *	      page table lock		page_vma_mapped_walk()
  *
  * Under these locks records are appended to tables made before, and nothing
@@ -51,6 +52,8 @@
  * @page: the page asked for, or NULL
  * @whole_folio: record every page of the folio
  * @scope: the family whose lock is held, or RV_NONE
+ * @moved: an object recorded earlier is another one by now
+ * @last: there will be no further attempt
  * @locked_at: when the rmap lock was taken, ktime_get_ns(); 0 if it was not
  */
 struct rv_walker {
@@ -58,6 +61,8 @@ struct rv_walker {
 	struct page *page;
 	bool whole_folio;
 	u32 scope;
+	bool moved;
+	bool last;
 	u64 locked_at;
 };
 
@@ -132,20 +137,23 @@ static struct rv_vma *rv_record_vma(struct rv_snap *s,
 	return v;
 }
 
-static u32 rv_record_av(struct rv_snap *s, const struct anon_vma *av, u32 scope)
+static u32 rv_record_av(struct rv_walker *w, const struct anon_vma *av,
+			u32 scope)
 {
+	struct rv_av *r;
 	bool fresh;
-	struct rv_key *key = rv_table_intern(&s->avs, av, scope, &fresh);
-	struct rv_av *r = (struct rv_av *)key;
 
-	if (key && fresh) {
+	r = (struct rv_av *)rv_table_intern(&w->snap->avs, av, scope, &fresh);
+	if (r && fresh) {
 		r->root_ptr = (unsigned long)av->root;
 		r->parent_ptr = (unsigned long)av->parent;
 		r->refcount = atomic_read(&av->refcount);
 		r->children = av->num_children;
 		r->active_vmas = av->num_active_vmas;
+	} else if (r) {
+		w->moved |= r->parent_ptr != (unsigned long)av->parent;
 	}
-	return rv_id(key);
+	return r ? r->key.id : RV_NONE;
 }
 
 /*
@@ -157,8 +165,8 @@ static u32 rv_record_av(struct rv_snap *s, const struct anon_vma *av, u32 scope)
  * us, and additions are list_add() of a whole AVC at the head.  So walk
  * forward only, load each link once, and bound it.
  */
-static void rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma,
-			    u32 vma_id, u32 scope)
+static u32 rv_record_chain(struct rv_walker *w, struct vm_area_struct *vma,
+			   u32 vma_id, u32 scope)
 {
 	const struct anon_vma *own = READ_ONCE(vma->anon_vma);
 	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
@@ -167,8 +175,8 @@ static void rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma,
 	for (n = 0; pos != &vma->anon_vma_chain && n < RV_CHAIN_MAX; n++) {
 		const struct anon_vma_chain *avc =
 			list_entry(pos, struct anon_vma_chain, same_vma);
-		u32 av_id = rv_record_av(s, avc->anon_vma, scope);
-		struct rv_avc *r = rv_table_add(&s->avcs);
+		u32 av_id = rv_record_av(w, avc->anon_vma, scope);
+		struct rv_avc *r = rv_table_add(&w->snap->avcs);
 
 		if (r) {
 			r->ptr = (unsigned long)avc;
@@ -178,8 +186,9 @@ static void rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma,
 		}
 		pos = READ_ONCE(pos->next);
 	}
-	if (n == RV_CHAIN_MAX)
-		s->avcs.lost++;
+	if (pos != &vma->anon_vma_chain)
+		w->snap->cut++;
+	return n;
 }
 
 /*
@@ -189,27 +198,31 @@ static void rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma,
  *
  * Holds root->rwsem for read; may give up the CPU, as rmap_walk_anon() does.
  */
-static u32 rv_record_family(struct rv_snap *s, struct anon_vma *root)
+static u32 rv_record_family(struct rv_walker *w, struct anon_vma *root)
 {
+	struct rv_snap *s = w->snap;
 	struct rb_node *node;
 	struct rv_key *key;
 	bool fresh;
-	u32 n = 0;
+	u32 breath = 0;
 
 	key = rv_table_intern(&s->roots, root, 0, &fresh);
 	if (!key || !fresh)
 		return rv_id(key);
 
-	rv_record_av(s, root, key->id);
-	for (node = rb_first_cached(&root->rb_root); node;
-	     node = rb_next(node)) {
+	rv_record_av(w, root, key->id);
+	for (node = rb_first_cached(&root->rb_root);
+	     node && !fatal_signal_pending(current); node = rb_next(node)) {
 		struct vm_area_struct *vma =
 			rb_entry(node, struct anon_vma_chain, rb)->vma;
 		struct rv_vma *v = rv_record_vma(s, vma, key->id, &fresh);
 
-		rv_record_chain(s, vma, v ? v->key.id : RV_NONE, key->id);
-		if (++n % RV_BREATH == 0)
+		breath += rv_record_chain(w, vma, rv_id((struct rv_key *)v),
+					  key->id);
+		if (breath >= RV_BREATH) {
+			breath = 0;
 			cond_resched();
+		}
 	}
 	return key->id;
 }
@@ -250,7 +263,7 @@ out:
 		return NULL;
 
 	w->locked_at = ktime_get_ns();
-	w->scope = rv_record_family(w->snap, root);
+	w->scope = rv_record_family(w, root);
 	key = rv_table_find(&w->snap->avs, av, w->scope);
 	if (key)
 		container_of(key, struct rv_av, key)->on_page = true;
@@ -339,21 +352,26 @@ static bool rv_record_pte(struct rv_walker *w,
  * A walk of an anonymous folio finds it recorded.  A KSM walk locks one family
  * after another, and the same again: a family is recorded when it is met
  * first, and a VMA that has joined since is added.  The root stays, since the
- * items of the stable node hold their anon_vmas while the folio is locked.
+ * items of the stable node hold their anon_vmas while the folio is locked; but
+ * an address within the family may by then name something else.
  */
 static struct rv_vma *rv_visit(struct rv_walker *w, struct folio *folio,
 			       struct vm_area_struct *vma)
 {
+	struct anon_vma *own = READ_ONCE(vma->anon_vma);
 	struct rv_vma *v;
 	bool fresh;
 
-	if (folio_test_ksm(folio) && vma->anon_vma)
-		w->scope = rv_record_family(w->snap, vma->anon_vma->root);
+	if (folio_test_ksm(folio))
+		w->scope = own ? rv_record_family(w, own->root) : RV_NONE;
 	v = rv_record_vma(w->snap, vma, w->scope, &fresh);
-	if (v && fresh && w->scope != RV_NONE)
-		rv_record_chain(w->snap, vma, v->key.id, w->scope);
-	if (v)
-		v->visited = true;
+	if (!v)
+		return NULL;
+	v->visited = true;
+	if (!fresh)
+		w->moved |= v->start != vma->vm_start || v->end != vma->vm_end;
+	else if (w->scope != RV_NONE)
+		rv_record_chain(w, vma, v->key.id, w->scope);
 	return v;
 }
 
@@ -388,7 +406,7 @@ static int rv_walk_rmap(struct rv_walker *w, struct folio *folio)
 	u64 start = ktime_get_ns();
 
 	rv_rmap_walk(folio, &rwc);
-	if (rwc.contended)
+	if (rwc.contended || w->moved)
 		return -EAGAIN;
 	if (fatal_signal_pending(current))
 		return -EINTR;
@@ -403,8 +421,8 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 	int err = 0;
 
 	if (rv_page_has_mapping(folio)) {
-		s->inode = rv_page_inode(folio);
-		if (folio_mapped(folio))
+		rv_page_hold_inode(folio, s);
+		if (rv_page_walkable(folio))
 			err = rv_walk_rmap(w, folio);
 	}
 	if (!err)
@@ -422,8 +440,8 @@ static int rv_walk_folio(struct rv_walker *w, struct folio *folio)
 		return 0;
 	}
 	if (!folio_trylock(folio)) {
-		/* Being read or truncated.  Unmapped, it has no more to tell. */
-		if (folio_mapped(folio))
+		/* Unmapped it has little more to tell, if it stays locked. */
+		if (folio_mapped(folio) || !w->last)
 			return -EAGAIN;
 		rv_page_facts(&w->snap->page, w->page, folio, 1, false);
 		return 0;
@@ -471,35 +489,52 @@ static int rv_walk_pfn(struct rv_walker *w, u64 pfn)
 	return err;
 }
 
+/* The page that the process maps there, before the walk and after it. */
+static int rv_walk_pid_addr(struct rv_walker *w)
+{
+	const struct rv_query *q = &w->snap->query;
+	u64 pfn, pfn_after;
+	int err;
+
+	err = rv_lookup_pfn(q->pid, q->addr, &pfn);
+	err = err ?: rv_walk_pfn(w, pfn);
+	if (err)
+		return err;
+	err = rv_lookup_pfn(q->pid, q->addr, &pfn_after);
+	return err || pfn_after != pfn ? -EAGAIN : 0;
+}
+
 /* ------------------------------------------------ one attempt, a process -- */
 
 /* The family of a VMA of the mm; its mmap_lock is held for read. */
-static int rv_walk_family_of(struct rv_snap *s, struct vm_area_struct *vma)
+static int rv_walk_family_of(struct rv_walker *w, struct vm_area_struct *vma)
 {
 	/* A VMA stays linked under mmap_lock, and so its anon_vma and root. */
 	struct anon_vma *av = READ_ONCE(vma->anon_vma);
 	u64 start;
+	int err;
 
-	if (!av || rv_table_find(&s->roots, av->root, 0))
+	if (!av || rv_table_find(&w->snap->roots, av->root, 0))
 		return 0;
-	if (!down_read_trylock(&av->root->rwsem))
-		return -EAGAIN;
+	err = down_read_killable(&av->root->rwsem);
+	if (err)
+		return err;
 	start = ktime_get_ns();
-	rv_record_family(s, av->root);
-	s->lock_ns += ktime_get_ns() - start;
+	rv_record_family(w, av->root);
+	w->snap->lock_ns += ktime_get_ns() - start;
 	up_read(&av->root->rwsem);
 	return 0;
 }
 
 /* Every family that a VMA of the mm belongs to; mmap_lock is held for read. */
-static int rv_walk_locked_mm(struct rv_snap *s, struct mm_struct *mm)
+static int rv_walk_locked_mm(struct rv_walker *w, struct mm_struct *mm)
 {
 	struct vm_area_struct *vma;
 	unsigned long addr = 0;
 	int err;
 
 	while ((vma = find_vma(mm, addr))) {
-		err = rv_walk_family_of(s, vma);
+		err = rv_walk_family_of(w, vma);
 		if (err)
 			return err;
 		if (fatal_signal_pending(current))
@@ -510,7 +545,7 @@ static int rv_walk_locked_mm(struct rv_snap *s, struct mm_struct *mm)
 	return 0;
 }
 
-static int rv_walk_mm(struct rv_snap *s, pid_t pid)
+static int rv_walk_mm(struct rv_walker *w, pid_t pid)
 {
 	struct mm_struct *mm = rv_lookup_mm(pid);
 	int err;
@@ -519,7 +554,7 @@ static int rv_walk_mm(struct rv_snap *s, pid_t pid)
 		return PTR_ERR_OR_ZERO(mm);
 	err = mmap_read_lock_killable(mm);
 	if (!err) {
-		err = rv_walk_locked_mm(s, mm);
+		err = rv_walk_locked_mm(w, mm);
 		mmap_read_unlock(mm);
 	}
 	mmput(mm);
@@ -534,18 +569,16 @@ static int rv_walk_once(struct rv_snap *s)
 		.snap = s,
 		.whole_folio = s->query.opts & RV_OPT_FOLIO,
 		.scope = RV_NONE,
+		.last = s->retries + 1 == RV_ATTEMPTS,
 	};
-	u64 pfn = s->query.pfn;
-	int err;
 
 	switch (s->query.target) {
 	case RV_TARGET_PID:
-		return rv_walk_mm(s, s->query.pid);
+		return rv_walk_mm(&w, s->query.pid);
 	case RV_TARGET_PID_ADDR:
-		err = rv_lookup_pfn(s->query.pid, s->query.addr, &pfn);
-		return err ?: rv_walk_pfn(&w, pfn);
+		return rv_walk_pid_addr(&w);
 	default:
-		return rv_walk_pfn(&w, pfn);
+		return rv_walk_pfn(&w, s->query.pfn);
 	}
 }
 
@@ -561,7 +594,7 @@ static int rv_walk_wait(u32 retries)
 }
 
 /**
- * rv_walk() - answer a query
+ * rv_walk() - find what a query asks for
  * @q: the query
  *
  * Walks until one attempt has met no contention and lost no record.  Only a
@@ -569,8 +602,8 @@ static int rv_walk_wait(u32 retries)
  * rv_snap.lost says how many.
  *
  * Context: Process context, may sleep; no locks held.
- * Return: the snapshot, to be freed with rv_snap_free(), with nothing that
- * needs a lock left to look up; or ERR_PTR of -ENXIO, -ESRCH, -EFAULT,
+ * Return: the snapshot, to be finished by rv_resolve() and freed by
+ * rv_snap_free(); or ERR_PTR of -ENXIO, -ESRCH, -EFAULT,
  * -EAGAIN, -ENOMEM or -EINTR as in the documentation of the query file.
  */
 struct rv_snap *rv_walk(const struct rv_query *q)
@@ -589,7 +622,7 @@ struct rv_snap *rv_walk(const struct rv_query *q)
 				break;
 			continue;
 		}
-		if (err || !rv_snap_lost(s))
+		if (err || rv_snap_lost(s) == s->cut)
 			break;
 		err = rv_snap_grow(s);
 		if (err == -ENOSPC) {
@@ -599,7 +632,6 @@ struct rv_snap *rv_walk(const struct rv_query *q)
 		if (err)
 			break;
 	}
-	err = err ?: rv_resolve(s);
 	if (err) {
 		rv_snap_free(s);
 		return ERR_PTR(err);

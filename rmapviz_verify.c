@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The way of 2.4: look at every entry of every address space for the page, and
+ * compare with what rmap found.
+ *
+ * This shares no code with the walk but the records of its result.  It takes
+ * one mmap_lock after another, for read, as long as an address space lasts.
+ */
+#include <linux/bsearch.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+#include <linux/string.h>
+
+#include "rmapviz.h"
+
+/* Entries between two chances to give up the CPU or to be killed. */
+#define RV_SCAN_BREATH 1024
+
+/* One place where the page is mapped. */
+struct rv_place {
+	unsigned long mm;
+	u64 addr;
+};
+
+/**
+ * struct rv_scan - a scan of all memory
+ * @snap: what the walk found; the scan's results go there
+ * @mms: struct rv_key, all address spaces, each with a reference
+ * @found: struct rv_place, where the page was seen
+ * @first: the first page that counts
+ * @pages: how many count
+ * @special: entries that rmap leaves out count as well
+ */
+struct rv_scan {
+	struct rv_snap *snap;
+	struct rv_table mms;
+	struct rv_table found;
+	u64 first;
+	u64 pages;
+	bool special;
+};
+
+/* ------------------------------------------------------ all address spaces -- */
+
+static void rv_put_mms(struct rv_scan *sc)
+{
+	struct rv_key *key;
+
+	rv_for_each(key, &sc->mms, rv_key)
+		mmdrop((struct mm_struct *)key->ptr);
+	sc->mms.len = 0;
+}
+
+static void rv_list_mm(struct rv_scan *sc, struct task_struct *task)
+{
+	struct mm_struct *mm;
+	bool fresh = false;
+
+	task_lock(task);
+	mm = task->mm;
+	if (mm && !(task->flags & PF_KTHREAD) &&
+	    rv_table_intern(&sc->mms, mm, 0, &fresh) && fresh)
+		mmgrab(mm);
+	task_unlock(task);
+}
+
+static int rv_list_mms(struct rv_scan *sc)
+{
+	struct task_struct *leader, *task;
+	int err;
+
+	for (;;) {
+		rcu_read_lock();
+		for_each_process_thread(leader, task)
+			rv_list_mm(sc, task);
+		rcu_read_unlock();
+		if (!sc->mms.lost)
+			return 0;
+		rv_put_mms(sc);
+		err = rv_table_grow(&sc->mms);
+		if (err)
+			return err;
+	}
+}
+
+/* ---------------------------------------------------------------- the scan -- */
+
+static int rv_breathe(u64 count)
+{
+	if (count % RV_SCAN_BREATH)
+		return 0;
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	cond_resched();
+	return 0;
+}
+
+/* Does the entry map a page that counts, and where? */
+static bool rv_scan_hit(const struct rv_scan *sc, const struct rv_entry *e,
+			u64 *addr)
+{
+	u64 pages = e->size >> PAGE_SHIFT;
+
+	if ((e->special && !sc->special) || sc->first >= e->pfn + pages ||
+	    e->pfn >= sc->first + sc->pages)
+		return false;
+	*addr = e->addr;
+	if (sc->first > e->pfn)
+		*addr += (sc->first - e->pfn) << PAGE_SHIFT;
+	return true;
+}
+
+static int rv_scan_vma(struct rv_scan *sc, struct vm_area_struct *vma)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	unsigned long addr = vma->vm_start;
+	struct rv_place *place;
+	struct rv_entry e;
+	u64 hit;
+	int err;
+
+	for (; rv_next_entry(mm, addr, vma->vm_end, &e);
+	     addr = e.addr + e.size) {
+		err = rv_breathe(++sc->snap->scan.entries);
+		if (err)
+			return err;
+		if (!rv_scan_hit(sc, &e, &hit))
+			continue;
+		place = rv_table_add(&sc->found);
+		if (place) {
+			place->mm = (unsigned long)mm;
+			place->addr = hit;
+		}
+	}
+	return 0;
+}
+
+static int rv_scan_mm(struct rv_scan *sc, struct mm_struct *mm)
+{
+	struct vm_area_struct *vma;
+	unsigned long addr = 0;
+	int err;
+
+	/* Nobody is left who could map anything. */
+	if (!mmget_not_zero(mm))
+		return 0;
+	sc->snap->scan.mms++;
+	err = mmap_read_lock_killable(mm);
+	if (err)
+		goto put;
+	while (!err && (vma = find_vma(mm, addr))) {
+		err = rv_breathe(++sc->snap->scan.vmas);
+		if (!err && !(vma->vm_flags & (VM_IO | VM_PFNMAP)))
+			err = rv_scan_vma(sc, vma);
+		addr = vma->vm_end;
+	}
+	mmap_read_unlock(mm);
+put:
+	mmput(mm);
+	return err;
+}
+
+static int rv_scan_all(struct rv_scan *sc)
+{
+	struct rv_key *key;
+	int err;
+
+	for (;;) {
+		memset(&sc->snap->scan, 0, sizeof(sc->snap->scan));
+		rv_for_each(key, &sc->mms, rv_key) {
+			err = rv_scan_mm(sc, (struct mm_struct *)key->ptr);
+			if (err)
+				return err;
+		}
+		if (!sc->found.lost)
+			return 0;
+		err = rv_table_grow(&sc->found);
+		if (err)
+			return err;
+	}
+}
+
+/* ----------------------------------------------------------- the comparison -- */
+
+static int rv_cmp_place(const void *a, const void *b)
+{
+	const struct rv_place *x = a, *y = b;
+
+	if (x->mm != y->mm)
+		return x->mm < y->mm ? -1 : 1;
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+/* What a walk found, in the same order; NULL without memory. */
+static struct rv_place *rv_walked_places(const struct rv_snap *s)
+{
+	struct rv_place *places;
+	const struct rv_pte *pte;
+	u32 n = 0;
+
+	places = kvmalloc_array(s->ptes.len + 1, sizeof(*places), GFP_KERNEL);
+	if (!places)
+		return NULL;
+	rv_for_each(pte, &s->ptes, rv_pte) {
+		const struct rv_vma *vma = rv_rec(&s->vmas, rv_vma, pte->vma);
+
+		places[n].mm = rv_rec(&s->mms, rv_mm, vma->mm)->key.ptr;
+		places[n++].addr = pte->addr;
+	}
+	sort(places, n, sizeof(*places), rv_cmp_place, NULL);
+	return places;
+}
+
+static bool rv_has_place(const struct rv_place *places, u32 n,
+			 const struct rv_place *place)
+{
+	return bsearch(place, places, n, sizeof(*place), rv_cmp_place);
+}
+
+enum rv_sight {
+	RV_ABSENT,
+	RV_PRESENT,
+	RV_LEAVING, /* an address space that nobody can enter any more */
+};
+
+/* Is the page there now? */
+static enum rv_sight rv_look_at(const struct rv_scan *sc,
+				const struct rv_stray *stray)
+{
+	struct mm_struct *mm = (struct mm_struct *)stray->mm_ptr;
+	enum rv_sight sight = RV_LEAVING;
+	struct rv_entry e;
+	u64 addr;
+
+	if (!mmget_not_zero(mm))
+		return RV_LEAVING;
+	if (!mmap_read_lock_killable(mm)) {
+		sight = RV_ABSENT;
+		if (rv_lookup_entry(mm, stray->addr, &e) &&
+		    rv_scan_hit(sc, &e, &addr) && addr == stray->addr)
+			sight = RV_PRESENT;
+		mmap_read_unlock(mm);
+	}
+	mmput(mm);
+	return sight;
+}
+
+/* Keeps the strays that stood both looks; the others have changed meanwhile. */
+static void rv_keep_strays(struct rv_scan *sc, struct rv_table *strays,
+			   const struct rv_place *walked, u32 n,
+			   enum rv_sight wanted)
+{
+	struct rv_stray *stray;
+	u32 len = 0;
+
+	rv_for_each(stray, strays, rv_stray) {
+		struct rv_place place = { stray->mm_ptr, stray->addr };
+		bool still_walked = rv_has_place(walked, n, &place);
+
+		if (stray->stands && still_walked == (wanted == RV_ABSENT) &&
+		    rv_look_at(sc, stray) == wanted)
+			*rv_rec(strays, rv_stray, len++) = *stray;
+	}
+	sc->snap->scan.changed += strays->len - len;
+	strays->len = len;
+}
+
+/*
+ * A second look at places on which scan and walk disagree.  It counts if the
+ * scan's side, what it @wanted to see, stands before and after a second walk,
+ * and that walk disagrees as well.
+ */
+static int rv_look_again(struct rv_scan *sc, struct rv_table *strays,
+			 enum rv_sight wanted)
+{
+	struct rv_query q = {
+		.target = RV_TARGET_PFN,
+		.pfn = sc->snap->page.pfn,
+		.opts = sc->snap->query.opts & RV_OPT_FOLIO,
+	};
+	struct rv_place *walked;
+	struct rv_stray *stray;
+	struct rv_snap *again;
+
+	if (!strays->len)
+		return 0;
+	rv_for_each(stray, strays, rv_stray)
+		stray->stands = rv_look_at(sc, stray) == wanted;
+	again = rv_walk(&q);
+	if (IS_ERR(again))
+		return PTR_ERR(again);
+	walked = rv_snap_lost(again) ? NULL : rv_walked_places(again);
+	if (walked)
+		rv_keep_strays(sc, strays, walked, again->ptes.len, wanted);
+	kvfree(walked);
+	rv_snap_free(again);
+	return walked ? 0 : -ENOMEM;
+}
+
+static void rv_add_stray(struct rv_snap *s, struct rv_table *strays,
+			 const struct rv_place *place)
+{
+	struct rv_stray *stray = rv_table_add(strays);
+	struct rv_key *key;
+	bool fresh;
+
+	if (!stray)
+		return;
+	key = rv_table_intern(&s->mms, (void *)place->mm, 0, &fresh);
+	if (key && fresh)
+		mmgrab((struct mm_struct *)place->mm);
+	stray->mm_ptr = place->mm;
+	stray->mm = key ? key->id : RV_NONE;
+	stray->addr = place->addr;
+}
+
+/* Both lists in one pass; they are sorted alike. */
+static void rv_compare(struct rv_scan *sc, const struct rv_place *walked)
+{
+	const struct rv_place *seen = sc->found.rec;
+	struct rv_snap *s = sc->snap;
+	u32 i = 0, j = 0;
+	int order;
+
+	while (i < sc->found.len || j < s->ptes.len) {
+		if (i == sc->found.len)
+			order = 1;
+		else if (j == s->ptes.len)
+			order = -1;
+		else
+			order = rv_cmp_place(&seen[i], &walked[j]);
+		if (order < 0)
+			rv_add_stray(s, &s->missing, &seen[i]);
+		if (order > 0)
+			rv_add_stray(s, &s->extra, &walked[j]);
+		i += order <= 0;
+		j += order >= 0;
+	}
+}
+
+static int rv_judge(struct rv_scan *sc)
+{
+	struct rv_place *walked = rv_walked_places(sc->snap);
+	int err;
+
+	if (!walked)
+		return -ENOMEM;
+	sort(sc->found.rec, sc->found.len, sizeof(struct rv_place),
+	     rv_cmp_place, NULL);
+	sc->snap->scan.found = sc->found.len;
+	rv_compare(sc, walked);
+	kvfree(walked);
+	err = rv_look_again(sc, &sc->snap->missing, RV_PRESENT);
+	return err ?: rv_look_again(sc, &sc->snap->extra, RV_ABSENT);
+}
+
+/**
+ * rv_verify() - compare what rmap found with all that is mapped
+ * @s: the snapshot of a page, as rv_walk() left it; what the scan saw and where
+ * it disagrees is added
+ *
+ * Context: Process context, may sleep; no locks held.
+ * Return: 0, -ENOMEM, -EINTR, or what a second walk met.
+ */
+int rv_verify(struct rv_snap *s)
+{
+	struct rv_scan sc = {
+		.snap = s,
+		.first = s->page.pfn,
+		.pages = 1,
+		.special = !rv_kind_mapped(s->page.kind),
+	};
+	int err;
+
+	if (s->query.opts & RV_OPT_FOLIO) {
+		sc.first = s->page.head;
+		sc.pages = 1ULL << s->page.order;
+	}
+	err = rv_table_alloc(&sc.mms, sizeof(struct rv_key), true) ?:
+		      rv_table_alloc(&sc.found, sizeof(struct rv_place), false);
+	if (!err)
+		err = rv_list_mms(&sc) ?: rv_scan_all(&sc);
+	/* What rmap does not map it cannot miss, nor what did not fit. */
+	if (!err && rv_kind_mapped(s->page.kind) && !rv_snap_lost(s))
+		err = rv_judge(&sc);
+	rv_put_mms(&sc);
+	rv_table_free(&sc.mms);
+	rv_table_free(&sc.found);
+	return err;
+}
