@@ -4,8 +4,7 @@
  *
  *	query  := target option*
  *	target := PFN | "pfn" PFN | "phys" ADDR | "pid" PID ADDR | "pid" PID
- *	option := "text" | "json" | "folio" | "brief" | "ptrs" |
- *		  "verify"
+ *	option := "text" | "json" | "folio" | "brief" | "ptrs" | "verify"
  */
 #include <linux/ctype.h>
 #include <linux/errno.h>

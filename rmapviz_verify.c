@@ -351,7 +351,6 @@ static int rv_judge(struct rv_scan *sc)
 		return -ENOMEM;
 	sort(sc->found.rec, sc->found.len, sizeof(struct rv_place),
 	     rv_cmp_place, NULL);
-	sc->snap->scan.found = sc->found.len;
 	rv_compare(sc, walked);
 	kvfree(walked);
 	err = rv_look_again(sc, &sc->snap->missing, RV_PRESENT);
@@ -384,6 +383,7 @@ int rv_verify(struct rv_snap *s)
 		      rv_table_alloc(&sc.found, sizeof(struct rv_place), false);
 	if (!err)
 		err = rv_list_mms(&sc) ?: rv_scan_all(&sc);
+	s->scan.found = sc.found.len;
 	/* What rmap does not map it cannot miss, nor what did not fit. */
 	if (!err && rv_kind_mapped(s->page.kind) && !rv_snap_lost(s))
 		err = rv_judge(&sc);
