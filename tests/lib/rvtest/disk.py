@@ -1,0 +1,52 @@
+"""Disks for guests: for a real page cache, for swap, and for slow reads."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import List, Optional, Type
+
+SIZE = 256 << 20
+
+
+class Disks:
+    """Image files that QEMU serves as /dev/vda, /dev/vdb and /dev/vdc.
+
+    vda has a file system, vdb is for swap, and vdc does one request a second.
+    A context manager: they are gone with it.
+    """
+
+    def __init__(self) -> None:
+        self._dir = Path(tempfile.mkdtemp(prefix='rmapviz-disk.'))
+        for name in ('vda', 'vdb', 'vdc'):
+            with open(self._dir / name, 'wb') as image:
+                image.truncate(SIZE)
+        # Debian's e2fsprogs is required, but sbin not in everybody's PATH
+        mkfs = shutil.which('mkfs.ext4') or '/sbin/mkfs.ext4'
+        subprocess.run([mkfs, '-q', '-b', '4096', '-O', '^has_journal',
+                        '-E', 'lazy_itable_init=1', self._dir / 'vda'],
+                       check=True, stdin=subprocess.DEVNULL)
+
+    def __enter__(self) -> 'Disks':
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]],
+                 error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        shutil.rmtree(self._dir, ignore_errors=True)
+
+    def arguments(self) -> List[str]:
+        """For QEMU."""
+        found: List[str] = []
+        for name, more in (('vda', ''), ('vdb', ''),
+                           ('vdc', ',throttling.iops-total=1')):
+            found += ['-drive', f'if=virtio,format=raw,cache=unsafe,'
+                                f'file={self._dir}/{name}{more}']
+        return found
+
+
+# What a guest with these disks runs first.
+SETUP = ('insmod /lib/virtio_blk.ko; mkdir -p /mnt; '
+         'mount -t ext4 /dev/vda /mnt; mkswap /dev/vdb >/dev/null; '
+         'swapon /dev/vdb')
