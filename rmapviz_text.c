@@ -474,7 +474,7 @@ static void text_cost(struct seq_file *m, const struct rv_snap *s)
 		seq_printf(m, "%u VMA%s visited, %u of them map%s the page",
 			   s->visited, text_plural(s->visited), s->mapped,
 			   s->mapped == 1 ? "s" : "");
-		if (s->avs.len)
+		if (s->tree_vmas)
 			seq_printf(m, "; %u in the page's AV, %u in the family",
 				   s->tree_vmas, s->vmas.len);
 		seq_putc(m, '\n');
