@@ -76,7 +76,7 @@ static enum rv_kind rv_unmapped_kind(struct page *page, struct folio *folio)
 		return RV_KIND_RESERVED;
 	if (PageOffline(page))
 		return RV_KIND_OFFLINE;
-	if (PageSlab(page))
+	if (PageSlab(&folio->page))
 		return RV_KIND_SLAB;
 	if (PageTable(page))
 		return RV_KIND_PAGETABLE;
