@@ -18,6 +18,7 @@
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -29,8 +30,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -38,25 +41,41 @@
 
 #include "errname.h"
 
-#define PAGE		4096UL
-#define FIRST_ADDRESS	0x10000000000UL
-#define GAP		(2UL << 20)	/* also what a huge page is aligned to */
-#define STACK		(256UL << 10)
-#define REPLY_SIZE	(128 * 1024)
-#define MAX_WORDS	8192
+#define PAGE	      4096UL
+#define FIRST_ADDRESS 0x10000000000UL
+#define GAP	      (2UL << 20) /* also what a huge page is aligned to */
+#define STACK	      (256UL << 10)
+#define REPLY_SIZE    (128 * 1024)
+#define MAX_WORDS     8192
+#define MAX_READS     16
 
+/* What old headers do not have. */
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
+#ifndef PR_SET_VMA
+#define PR_SET_VMA	     0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+#ifndef SYS_io_uring_setup
+#define SYS_io_uring_setup    425
+#define SYS_io_uring_register 427
+#endif
+#define URING_PARAMS_SIZE	 120
+#define URING_REGISTER_BUFFERS	 0
+#define URING_UNREGISTER_BUFFERS 1
 
 /* What a command returns when the reply is somebody else's business. */
-#define SILENT		1
+#define SILENT 1
 
 struct actor {
 	int sock;
 	bool is_thread;
-	int pipe[2];			/* holds pages for vmsplice */
-	struct sockaddr_un from;	/* who gets the reply */
+	int pipe[2];	   /* holds pages for vmsplice */
+	int uring;	   /* and for io_uring */
+	aio_context_t aio; /* and while they are read into */
+	size_t nr_reads;
+	struct sockaddr_un from; /* who gets the reply */
 	socklen_t from_len;
 	size_t len;
 	char reply[REPLY_SIZE];
@@ -121,10 +140,12 @@ static void send_reply(struct actor *a, int status)
 	}
 	a->reply[a->len] = '\0';
 	if (status < 0)
-		n = snprintf(line, sizeof(line), "error %s %s", errname(-status),
+		n = snprintf(line, sizeof(line), "error %s %s",
+			     errname(-status),
 			     a->len ? a->reply : strerror(-status));
 	else
-		n = snprintf(line, sizeof(line), "ok%s%s", a->len ? " " : "", a->reply);
+		n = snprintf(line, sizeof(line), "ok%s%s", a->len ? " " : "",
+			     a->reply);
 	sendto(a->sock, line, n, 0, (void *)&a->from, a->from_len);
 }
 
@@ -206,31 +227,53 @@ static int result(int ret)
 
 /* ---- commands: mappings ---- */
 
+/* What is mapped: anonymous memory if none of path, memfd and sysv is set */
 struct map_request {
 	size_t pages, offset;
 	int flags;
-	const char *path;
+	const char *path, *memfd;
+	bool sysv;
 	char *addr;
 };
+
+/* How many words tell of what is mapped; 0 if the first does not */
+static int parse_object(char **words, struct map_request *req)
+{
+	if (!strcmp(words[0], "sysv")) {
+		req->sysv = true;
+		return 1;
+	}
+	if (!strcmp(words[0], "memfd") && words[1]) {
+		req->memfd = words[1];
+		req->flags &= ~MAP_ANONYMOUS;
+		return 2;
+	}
+	if (!strcmp(words[0], "file") && words[1] &&
+	    number(words[2], &req->offset)) {
+		req->path = words[1];
+		req->flags &= ~MAP_ANONYMOUS;
+		return 3;
+	}
+	return 0;
+}
 
 static int parse_map(struct actor *a, char **words, struct map_request *req)
 {
 	size_t addr;
+	int n;
 
 	if (!words[0] || !number(words[1], &req->pages) || !req->pages)
 		return fail(a, EINVAL, "VAR PAGES expected");
 	for (words += 2; *words; words++) {
-		if (!strcmp(*words, "shared")) {
+		n = parse_object(words, req);
+		if (n) {
+			words += n - 1;
+		} else if (!strcmp(*words, "shared")) {
 			req->flags = (req->flags & ~MAP_PRIVATE) | MAP_SHARED;
 		} else if (!strcmp(*words, "hugetlb")) {
 			req->flags |= MAP_HUGETLB;
 		} else if (!strcmp(*words, "noreserve")) {
 			req->flags |= MAP_NORESERVE;
-		} else if (!strcmp(*words, "file") && words[1] &&
-			   number(words[2], &req->offset)) {
-			req->path = words[1];
-			req->flags &= ~MAP_ANONYMOUS;
-			words += 2;
 		} else if (!strcmp(*words, "at") && words[1]) {
 			addr = strtoul(words[1], NULL, 16);
 			req->addr = (char *)addr;
@@ -247,14 +290,52 @@ static int open_file(const struct map_request *req)
 {
 	off_t end = (req->offset + req->pages) * PAGE;
 	struct stat st;
-	int fd = open(req->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	int fd;
 
-	if (fd >= 0 && !fstat(fd, &st) && st.st_size < end &&
-	    ftruncate(fd, end)) {
+	if (req->memfd)
+		fd = memfd_create(req->memfd, MFD_CLOEXEC);
+	else
+		fd = open(req->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) &&
+	    st.st_size < end && ftruncate(fd, end)) {
 		close(fd);
 		return -1;
 	}
 	return fd;
+}
+
+/* Nobody else finds a segment that is removed, and it lives while attached. */
+static char *map_sysv(const struct map_request *req)
+{
+	int id = shmget(IPC_PRIVATE, req->pages * PAGE, IPC_CREAT | 0600);
+	char *addr;
+
+	if (id < 0)
+		return MAP_FAILED;
+	addr = shmat(id, req->addr, 0);
+	shmctl(id, IPC_RMID, NULL);
+	return addr;
+}
+
+static char *map_request(const struct map_request *req)
+{
+	char *addr;
+	int fd = -1, err;
+
+	if (req->sysv)
+		return map_sysv(req);
+	if (req->path || req->memfd) {
+		fd = open_file(req);
+		if (fd < 0)
+			return MAP_FAILED;
+	}
+	addr = mmap(req->addr, req->pages * PAGE, PROT_READ | PROT_WRITE,
+		    req->flags, fd, req->offset * PAGE);
+	err = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = err;
+	return addr;
 }
 
 static int cmd_map(struct actor *a, char **words)
@@ -262,27 +343,38 @@ static int cmd_map(struct actor *a, char **words)
 	struct map_request req = {
 		.flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
 	};
-	int err = parse_map(a, words, &req), fd = -1;
+	int err = parse_map(a, words, &req);
 	char *addr;
 
 	if (err)
 		return err;
 	if (!req.addr)
 		req.addr = reserve_address(req.pages);
-	if (req.path) {
-		fd = open_file(&req);
-		if (fd < 0)
-			return -errno;
-	}
-	addr = mmap(req.addr, req.pages * PAGE, PROT_READ | PROT_WRITE,
-		    req.flags, fd, req.offset * PAGE);
-	err = errno;
-	if (fd >= 0)
-		close(fd);
+	addr = map_request(&req);
 	if (addr == MAP_FAILED)
-		return -err;
+		return -errno;
 	say(a, "0x%lx", (unsigned long)addr);
 	return set_region(words[0], addr, req.pages);
+}
+
+/* Pages that a process has without asking; some are shared with the actor. */
+static int cmd_own(struct actor *a, char **words)
+{
+	unsigned long addr;
+
+	if (!words[0] || !words[1])
+		return fail(a, EINVAL, "VAR heap, stack or text expected");
+	if (!strcmp(words[1], "heap")) {
+		addr = ((unsigned long)sbrk(2 * PAGE) + PAGE - 1) & ~(PAGE - 1);
+		*(volatile char *)addr = 1;
+	} else if (!strcmp(words[1], "stack")) {
+		addr = (unsigned long)&addr & ~(PAGE - 1);
+	} else if (!strcmp(words[1], "text")) {
+		addr = (unsigned long)cmd_own & ~(PAGE - 1);
+	} else {
+		return fail(a, EINVAL, words[1]);
+	}
+	return set_region(words[0], (char *)addr, 1);
 }
 
 static int cmd_unmap(struct actor *a, char **words)
@@ -341,27 +433,43 @@ static int cmd_madvise(struct actor *a, char **words)
 		const char *name;
 		int advice;
 	} advices[] = {
-		{ "normal", 0 }, { "random", 1 }, { "sequential", 2 },
-		{ "willneed", 3 }, { "dontneed", 4 }, { "free", 8 },
-		{ "remove", 9 }, { "dontfork", 10 }, { "dofork", 11 },
-		{ "mergeable", 12 }, { "unmergeable", 13 },
-		{ "hugepage", 14 }, { "nohugepage", 15 },
-		{ "wipeonfork", 18 }, { "keeponfork", 19 },
-		{ "cold", 20 }, { "pageout", 21 },
-		{ "populate_read", 22 }, { "populate_write", 23 },
-		{ "dontneed_locked", 24 }, { "collapse", 25 },
-		{ "hwpoison", 100 }, { "soft_offline", 101 },
+		{ "normal", 0 },	  { "random", 1 },
+		{ "sequential", 2 },	  { "willneed", 3 },
+		{ "dontneed", 4 },	  { "free", 8 },
+		{ "remove", 9 },	  { "dontfork", 10 },
+		{ "dofork", 11 },	  { "mergeable", 12 },
+		{ "unmergeable", 13 },	  { "hugepage", 14 },
+		{ "nohugepage", 15 },	  { "wipeonfork", 18 },
+		{ "keeponfork", 19 },	  { "cold", 20 },
+		{ "pageout", 21 },	  { "populate_read", 22 },
+		{ "populate_write", 23 }, { "dontneed_locked", 24 },
+		{ "collapse", 25 },	  { "hwpoison", 100 },
+		{ "soft_offline", 101 },
 	};
 	struct range r;
 	int err = get_full_range(a, words, &r);
 
 	if (err)
 		return err;
+	/* who has a page poisoned gets the signal of whoever touches it */
+	if (sigsetjmp(on_fault, 1))
+		return 0;
 	for (size_t i = 0; i < sizeof(advices) / sizeof(*advices); i++)
 		if (words[3] && !strcmp(words[3], advices[i].name))
 			return result(madvise(r.addr, r.pages * PAGE,
 					      advices[i].advice));
 	return fail(a, EINVAL, "unknown advice");
+}
+
+static int cmd_prctlname(struct actor *a, char **words)
+{
+	struct range r;
+	int err = get_full_range(a, words, &r);
+
+	if (err)
+		return err;
+	return result(prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, r.addr,
+			    r.pages * PAGE, words[3]));
 }
 
 static int cmd_mlock(struct actor *a, char **words)
@@ -453,7 +561,86 @@ static int cmd_vmspliceend(struct actor *a, char **words)
 		return fail(a, EINVAL, "nothing is spliced");
 	close(a->pipe[0]);
 	close(a->pipe[1]);
-	a->pipe[0] = a->pipe[1] = -1;
+	a->pipe[0] = -1;
+	a->pipe[1] = -1;
+	return 0;
+}
+
+/*
+ * io_uring keeps the pages of registered buffers pinned, without a single
+ * request.  By number, because old headers do not have it.
+ */
+static int cmd_uring(struct actor *a, char **words)
+{
+	char params[URING_PARAMS_SIZE] = "";
+	struct iovec iov;
+	struct range r;
+	int err = get_full_range(a, words, &r);
+
+	if (err)
+		return err;
+	iov = (struct iovec){ r.addr, r.pages * PAGE };
+	if (a->uring >= 0)
+		return fail(a, EBUSY, "buffers are registered");
+	a->uring = syscall(SYS_io_uring_setup, 1, params);
+	if (a->uring < 0)
+		return -errno;
+	return result(syscall(SYS_io_uring_register, a->uring,
+			      URING_REGISTER_BUFFERS, &iov, 1));
+}
+
+static int cmd_uringend(struct actor *a, char **words)
+{
+	int err;
+
+	(void)words;
+	err = result(syscall(SYS_io_uring_register, a->uring,
+			     URING_UNREGISTER_BUFFERS, NULL, 0));
+	close(a->uring);
+	a->uring = -1;
+	return err;
+}
+
+/* Past the page cache: the device writes to the page when it comes to it. */
+static int cmd_dio(struct actor *a, char **words)
+{
+	struct iocb cb = { .aio_lio_opcode = IOCB_CMD_PREAD }, *list = &cb;
+	struct range r;
+	int err = get_full_range(a, words, &r), fd;
+
+	if (err)
+		return err;
+	if (!words[3])
+		return fail(a, EINVAL, "PATH expected");
+	if (!a->aio && syscall(SYS_io_setup, MAX_READS, &a->aio))
+		return -errno;
+	fd = open(words[3], O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	cb.aio_fildes = fd;
+	cb.aio_buf = (uint64_t)r.addr;
+	cb.aio_nbytes = r.pages * PAGE;
+	err = result(syscall(SYS_io_submit, a->aio, 1, &list));
+	close(fd);
+	if (!err)
+		a->nr_reads++;
+	return err;
+}
+
+static int cmd_dioend(struct actor *a, char **words)
+{
+	struct io_event events[MAX_READS];
+	long done;
+
+	(void)words;
+	done = syscall(SYS_io_getevents, a->aio, a->nr_reads, a->nr_reads,
+		       events, NULL);
+	if (done < 0)
+		return -errno;
+	for (long i = 0; i < done; i++)
+		if (events[i].res < 0)
+			return events[i].res;
+	a->nr_reads = 0;
 	return 0;
 }
 
@@ -468,14 +655,15 @@ static uint64_t entry_of(int fd, uint64_t index)
 {
 	uint64_t entry = 0;
 
-	if (fd < 0 || pread(fd, &entry, sizeof(entry), index * sizeof(entry)) < 0)
+	if (fd < 0 ||
+	    pread(fd, &entry, sizeof(entry), index * sizeof(entry)) < 0)
 		return 0;
 	return entry;
 }
 
-#define PM_PFN		((1ULL << 55) - 1)
-#define PM_BIT(entry, bit) ((unsigned int)((entry) >> (bit) & 1))
-#define PM_PRESENT(entry) PM_BIT(entry, 63)
+#define PM_PFN		   ((1ULL << 55) - 1)
+#define PM_BIT(entry, bit) ((unsigned int)(((entry) >> (bit)) & 1))
+#define PM_PRESENT(entry)  PM_BIT(entry, 63)
 
 static int cmd_look(struct actor *a, char **words)
 {
@@ -494,7 +682,8 @@ static int cmd_look(struct actor *a, char **words)
 
 		if (PM_PRESENT(e))
 			pfn = e & PM_PFN;
-		say(a, "%s0x%lx:pfn=0x%lx,present=%u,swap=%u,file=%u,softdirty=%u,excl=%u",
+		say(a,
+		    "%s0x%lx:pfn=0x%lx,present=%u,swap=%u,file=%u,softdirty=%u,excl=%u",
 		    i ? " " : "", addr, (unsigned long)pfn, PM_PRESENT(e),
 		    PM_BIT(e, 62), PM_BIT(e, 61), PM_BIT(e, 55), PM_BIT(e, 56));
 		if (pfn)
@@ -532,16 +721,28 @@ static char *read_maps(void)
 }
 
 struct wanted {
-	uint64_t pfns[MAX_WORDS];
+	struct {
+		size_t pfn, pages;
+	} runs[MAX_WORDS];
 	size_t count;
 };
 
 static bool is_wanted(const struct wanted *w, uint64_t pfn)
 {
 	for (size_t i = 0; i < w->count; i++)
-		if (w->pfns[i] == pfn)
+		if (pfn - w->runs[i].pfn < w->runs[i].pages)
 			return true;
 	return false;
+}
+
+/* PFN or PFN+PAGES */
+static bool parse_run(struct wanted *w, char *word)
+{
+	char *pfn = strsep(&word, "+");
+
+	w->runs[w->count].pages = 1;
+	return number(pfn, &w->runs[w->count].pfn) &&
+	       (!word || number(word, &w->runs[w->count].pages));
 }
 
 static int find_in_vma(struct actor *a, int pagemap, unsigned long addr,
@@ -554,13 +755,15 @@ static int find_in_vma(struct actor *a, int pagemap, unsigned long addr,
 	while (addr < end) {
 		size_t pages = (end - addr) / PAGE;
 
-		n = pread(pagemap, entries, (pages < max ? pages : max) * 8, addr / PAGE * 8);
-		if (n <= 0)	/* 0: vsyscall lies beyond user addresses */
+		n = pread(pagemap, entries, (pages < max ? pages : max) * 8,
+			  addr / PAGE * 8);
+		if (n <= 0) /* 0: vsyscall lies beyond user addresses */
 			return n < 0 ? -errno : 0;
 		for (ssize_t i = 0; i < n / 8; i++, addr += PAGE)
-			if (PM_PRESENT(entries[i]) && is_wanted(w, entries[i] & PM_PFN))
-				say(a, "%s0x%lx:pfn=0x%lx", a->len ? " " : "", addr,
-				    (unsigned long)(entries[i] & PM_PFN));
+			if (PM_PRESENT(entries[i]) &&
+			    is_wanted(w, entries[i] & PM_PFN))
+				say(a, "%s0x%lx:pfn=0x%lx", a->len ? " " : "",
+				    addr, (unsigned long)(entries[i] & PM_PFN));
 	}
 	return 0;
 }
@@ -571,13 +774,10 @@ static int cmd_find(struct actor *a, char **words)
 	unsigned long start, end;
 	char *line, *rest;
 	int pagemap, err = 0;
-	size_t pfn;
 
-	for (w.count = 0; *words; words++) {
-		if (!number(*words, &pfn))
+	for (w.count = 0; *words; words++, w.count++)
+		if (!parse_run(&w, *words))
 			return fail(a, EINVAL, "PFN expected");
-		w.pfns[w.count++] = pfn;
-	}
 	rest = read_maps();
 	pagemap = open_proc("/proc/self/pagemap");
 	if (!rest || pagemap < 0)
@@ -624,8 +824,13 @@ static int take_name(struct actor *a, const char *name)
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	int n;
 
-	n = snprintf(sun.sun_path + 1, sizeof(sun.sun_path) - 1, "actor.%s", name);
-	a->pipe[0] = a->pipe[1] = -1;
+	n = snprintf(sun.sun_path + 1, sizeof(sun.sun_path) - 1, "actor.%s",
+		     name);
+	a->pipe[0] = -1;
+	a->pipe[1] = -1;
+	a->uring = -1;
+	a->aio = 0;
+	a->nr_reads = 0;
 	a->sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (a->sock < 0)
 		return -errno;
@@ -696,6 +901,7 @@ static int fork_actor(struct actor *a, const char *name)
 		close(a->sock);
 		close(a->pipe[0]);
 		close(a->pipe[1]);
+		close(a->uring);
 		tell_ready(ready, take_name(a, name));
 		return SILENT;
 	}
@@ -729,7 +935,7 @@ struct sharer {
 	struct actor actor;
 	char name[32];
 	int ready[2];
-	struct actor *vforking;		/* the parent that cannot answer */
+	struct actor *vforking; /* the parent that cannot answer */
 	char stack[STACK] __attribute__((aligned(16)));
 };
 
@@ -776,7 +982,8 @@ static int clone_actor(struct actor *a, char **words, int flags)
 	if (!s)
 		return -errno;
 	s->vforking = flags & CLONE_VFORK ? a : NULL;
-	pid = clone(sharer_main, s->stack + sizeof(s->stack), flags | SIGCHLD, s);
+	pid = clone(sharer_main, s->stack + sizeof(s->stack), flags | SIGCHLD,
+		    s);
 	if (pid < 0)
 		return -errno;
 	if (s->vforking) {
@@ -838,7 +1045,8 @@ static int cmd_exec(struct actor *a, char **words)
 {
 	if (!words[0])
 		return fail(a, EINVAL, "NAME expected");
-	execl("/proc/self/exe", "actor", "-e", a->from.sun_path + 1, words[0], NULL);
+	execl("/proc/self/exe", "actor", "-e", a->from.sun_path + 1, words[0],
+	      NULL);
 	return -errno;
 }
 
@@ -870,29 +1078,46 @@ static int cmd_exit(struct actor *a, char **words)
 
 static const struct command {
 	const char *name;
-	int (*run)(struct actor *a, char **words);	/* 0, -errno or SILENT */
+	int (*run)(struct actor *a, char **words); /* 0, -errno or SILENT */
 	const char *help;
 } commands[] = {
-	{ "map", cmd_map, "VAR PAGES [shared] [file PATH OFFSET] [at ADDR] [hugetlb] [noreserve]" },
+	{ "map", cmd_map,
+	  "VAR PAGES [shared] [file PATH OFFSET|memfd NAME|sysv] [at ADDR] [hugetlb] [noreserve]" },
+	{ "own", cmd_own, "VAR heap|stack|text: call a page of that VAR" },
 	{ "unmap", cmd_unmap, "VAR PAGE COUNT" },
 	{ "mprotect", cmd_mprotect, "VAR PAGE COUNT r|rw|none" },
-	{ "mremap", cmd_mremap, "VAR PAGE COUNT NEWVAR [at ADDR]: move those pages" },
-	{ "madvise", cmd_madvise, "VAR PAGE COUNT ADVICE: dontneed, pageout, hugepage, mergeable..." },
+	{ "mremap", cmd_mremap,
+	  "VAR PAGE COUNT NEWVAR [at ADDR]: move those pages" },
+	{ "madvise", cmd_madvise,
+	  "VAR PAGE COUNT ADVICE: dontneed, pageout, hugepage, mergeable..." },
+	{ "prctlname", cmd_prctlname,
+	  "VAR PAGE COUNT NAME: name anonymous memory" },
 	{ "mlock", cmd_mlock, "VAR PAGE COUNT" },
 	{ "munlock", cmd_munlock, "VAR PAGE COUNT" },
-	{ "write", cmd_write, "VAR [PAGE [COUNT]]: store something new in every page" },
+	{ "write", cmd_write,
+	  "VAR [PAGE [COUNT]]: store something new in every page" },
 	{ "read", cmd_read, "VAR [PAGE [COUNT]]: load from every page" },
 	{ "fill", cmd_fill, "VAR PAGE COUNT BYTE: fill whole pages" },
 	{ "vmsplice", cmd_vmsplice, "VAR PAGE: hold the page in a pipe" },
 	{ "vmspliceend", cmd_vmspliceend, ": let it go" },
-	{ "look", cmd_look, "VAR [PAGE [COUNT]]: pagemap, kpagecount and kpageflags" },
-	{ "find", cmd_find, "PFN...: every address of this process where one is present" },
+	{ "uring", cmd_uring,
+	  "VAR PAGE COUNT: register the pages as a buffer of io_uring" },
+	{ "uringend", cmd_uringend, ": let them go" },
+	{ "dio", cmd_dio,
+	  "VAR PAGE COUNT PATH: begin to read into them, past the page cache" },
+	{ "dioend", cmd_dioend, ": wait for all that was begun" },
+	{ "look", cmd_look,
+	  "VAR [PAGE [COUNT]]: pagemap, kpagecount and kpageflags" },
+	{ "find", cmd_find,
+	  "PFN[+PAGES]...: every address of this process where one is present" },
 	{ "maps", cmd_maps, "VAR [PAGE [COUNT]]: lines of /proc/self/maps" },
 	{ "pid", cmd_pid, "" },
 	{ "fork", cmd_fork, "CHILD" },
-	{ "forkmany", cmd_forkmany, "COUNT PREFIX: children PREFIX0, PREFIX1..." },
+	{ "forkmany", cmd_forkmany,
+	  "COUNT PREFIX: children PREFIX0, PREFIX1..." },
 	{ "vfork", cmd_vfork, "CHILD: be deaf until it exits or execs" },
-	{ "clone_vm", cmd_clone_vm, "CHILD: a process that shares the address space" },
+	{ "clone_vm", cmd_clone_vm,
+	  "CHILD: a process that shares the address space" },
 	{ "thread", cmd_thread, "NAME" },
 	{ "exec", cmd_exec, "NAME: start over as actor NAME" },
 	{ "wait", cmd_wait, "CHILD: reap it" },
@@ -970,15 +1195,19 @@ static void leave_terminal(void)
 
 static int usage(void)
 {
-	fputs("usage: actor NAME\nThen: tell NAME COMMAND, where COMMAND is\n", stderr);
+	fputs("usage: actor NAME\nThen: tell NAME COMMAND, where COMMAND is\n",
+	      stderr);
 	for (size_t i = 0; i < NR_COMMANDS; i++)
-		fprintf(stderr, "  %s %s\n", commands[i].name, commands[i].help);
+		fprintf(stderr, "  %s %s\n", commands[i].name,
+			commands[i].help);
 	return 2;
 }
 
 int main(int argc, char *argv[])
 {
-	static struct actor actor = { .pipe = { -1, -1 }, .sock = -1 };
+	static struct actor actor = { .pipe = { -1, -1 },
+				      .uring = -1,
+				      .sock = -1 };
 	int err;
 
 	catch_faults();

@@ -33,8 +33,8 @@ static int open_rmapviz(void)
 	int fd = open(RMAPVIZ, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0) {
-		fprintf(stderr, "ask: %s: %s (%s)\n", RMAPVIZ,
-			errname(errno), strerror(errno));
+		fprintf(stderr, "ask: %s: %s (%s)\n", RMAPVIZ, errname(errno),
+			strerror(errno));
 		exit(TROUBLE);
 	}
 	return fd;
@@ -76,8 +76,8 @@ static int ask(const char *query, size_t len)
 	close(fd);
 	if (!err)
 		return ANSWERED;
-	fprintf(stderr, "ask: %.*s: %s (%s)\n", (int)strcspn(query, "\n"), query,
-		errname(err), strerror(err));
+	fprintf(stderr, "ask: %.*s: %s (%s)\n", (int)strcspn(query, "\n"),
+		query, errname(err), strerror(err));
 	return REFUSED;
 }
 

@@ -9,6 +9,7 @@
 
 static inline const char *errname(int err)
 {
+	/* clang-format off */
 	static const char * const names[] = {
 #define NAME(e) [e] = #e
 		NAME(EPERM), NAME(ENOENT), NAME(ESRCH), NAME(EINTR), NAME(EIO),
@@ -22,12 +23,14 @@ static inline const char *errname(int err)
 		NAME(ERANGE), NAME(EDEADLK), NAME(ENAMETOOLONG), NAME(ENOSYS),
 		NAME(EOVERFLOW), NAME(EMSGSIZE), NAME(EOPNOTSUPP),
 		NAME(EADDRINUSE), NAME(ETIMEDOUT), NAME(ECONNREFUSED),
-		NAME(ESTALE), NAME(EHWPOISON),
+		NAME(ESTALE), NAME(EHWPOISON), NAME(EBADMSG),
 #undef NAME
 	};
+	/* clang-format on */
 	static char number[16];
 
-	if (err >= 0 && (size_t)err < sizeof(names) / sizeof(*names) && names[err])
+	if (err >= 0 && (size_t)err < sizeof(names) / sizeof(*names) &&
+	    names[err])
 		return names[err];
 	snprintf(number, sizeof(number), "E%d", err);
 	return number;

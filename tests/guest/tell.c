@@ -27,8 +27,10 @@ static socklen_t actor_address(struct sockaddr_un *sun, const char *name)
 {
 	memset(sun, 0, sizeof(*sun));
 	sun->sun_family = AF_UNIX;
-	snprintf(sun->sun_path + 1, sizeof(sun->sun_path) - 1, "actor.%s", name);
-	return offsetof(struct sockaddr_un, sun_path) + 1 + strlen(sun->sun_path + 1);
+	snprintf(sun->sun_path + 1, sizeof(sun->sun_path) - 1, "actor.%s",
+		 name);
+	return offsetof(struct sockaddr_un, sun_path) + 1 +
+	       strlen(sun->sun_path + 1);
 }
 
 /* Autobind (an address of the family alone) gives actors a place to reply to. */
@@ -39,7 +41,8 @@ static int open_socket(void)
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 || bind(fd, (void *)&any, sizeof(any.sun_family)) ||
-	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout))) {
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout,
+		       sizeof(timeout))) {
 		perror("tell");
 		exit(NO_REPLY);
 	}
@@ -60,7 +63,8 @@ static int tell(int fd, const char *name, const char *command)
 	}
 	n = recv(fd, reply, sizeof(reply) - 1, 0);
 	if (n < 0) {
-		snprintf(reply, sizeof(reply), "error ETIMEDOUT no reply within %d s",
+		snprintf(reply, sizeof(reply),
+			 "error ETIMEDOUT no reply within %d s",
 			 timeout_seconds);
 		return NO_REPLY;
 	}

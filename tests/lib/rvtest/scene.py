@@ -2,10 +2,12 @@
 
 import json
 import re
-from typing import Dict, List, Set
+from typing import Dict, Iterable, List, Set, Tuple
 
 from .guest import Guest, GuestError
-from .report import Mapping, Report
+from .report import Mapping, PageMapping, Report
+
+Answer = Tuple[str, Report]
 
 FILE = '/sys/kernel/debug/rmapviz'
 
@@ -24,7 +26,10 @@ class Scene:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.guest.run('killall -9 actor; while pidof actor; do :; done')
+        # one that still waits for a disk has neither memory nor a command
+        # line any more, but its name
+        self.guest.run('killall -9 actor; '
+                       'while grep -q @actor /proc/net/unix; do :; done')
 
     def _add(self, name: str) -> None:
         reply, = self.guest.tell([f'{name} pid'])
@@ -59,6 +64,19 @@ class Scene:
             self._note(line, reply)
         return replies
 
+    def story(self, told: str) -> None:
+        """A story in which a line with ! is for the shell.
+
+        At the end what waits in per-CPU batches comes to rest, which is what
+        the kernel sees to before it drops caches.
+        """
+        for line in told.strip().splitlines():
+            if line.strip().startswith('!'):
+                self.guest.check(line.strip()[1:])
+            else:
+                self.play(line)
+        self.guest.check('echo 1 >/proc/sys/vm/drop_caches')
+
     def names(self) -> Dict[int, str]:
         """The actors' names by pid."""
         return {pid: name for name, pid in self.pids.items()}
@@ -77,13 +95,56 @@ class Scene:
         Each looks through all of its own pagemap.  One that waits for its
         vfork child has the child's address space.
         """
+        return {(pid, addr) for pid, addr, _ in self.witness_all(pfn, 1)}
+
+    def witness_all(self, first: int, count: int) -> Set[PageMapping]:
+        """Every (pid, address, frame) of a run of frames, in the same way."""
         names = list(self.pids)
         speakers = [self._deaf.get(name, name) for name in names]
-        replies = self.guest.tell([f'{name} find 0x{pfn:x}'
+        replies = self.guest.tell([f'{name} find 0x{first:x}+{count}'
                                    for name in speakers], 300)
-        return {(self.pids[name], int(address, 16))
+        return {(self.pids[name], int(address, 16), int(frame, 16))
                 for name, reply in zip(names, replies)
-                for address in re.findall(r'0x([0-9a-f]+):', reply)}
+                for address, frame in re.findall(
+                    r'0x([0-9a-f]+):pfn=0x([0-9a-f]+)', reply)}
+
+    def proc_faults(self, report: Report) -> List[str]:
+        """VMAs and processes of a report that /proc/PID/maps does not have."""
+        pids = sorted({mm['pid'] for mm in report['mms']})
+        proc = self.guest.check('; '.join(
+            f'sed "s/^/{pid} $(cat /proc/{pid}/comm) /" /proc/{pid}/maps'
+            for pid in pids) or ':')
+        known = {self._maps_line(line) for line in proc.splitlines()}
+        found = []
+        for vma in report['vmas']:
+            mm = report['mms'][vma['mm']]
+            name = vma['name'] or ''
+            # an anonymous mapping has an offset that maps does not show
+            offset = int(vma['pgoff'], 16) << 12 if name[:1] == '/' else 0
+            line = (mm['pid'], mm['comm'], int(vma['start'], 16),
+                    int(vma['end'], 16), vma['perms'], offset, name)
+            if line not in known:
+                found.append(f'{line}')
+        return found
+
+    @staticmethod
+    def _maps_line(text: str) -> Tuple[object, ...]:
+        """PID COMM and a line of maps, as proc_faults() compares it."""
+        pid, comm, span, perms, offset, _, inode, *name = text.split(None, 7)
+        start, end = span.split('-')
+        return (int(pid), comm, int(start, 16), int(end, 16), perms,
+                int(offset, 16) if inode != '0' else 0, ''.join(name))
+
+    def ask_all(self, queries: Iterable[str]) -> List[Answer]:
+        """Many queries; for each its errno and, if that is ok, the answer."""
+        text = '\\n'.join(f'{query} json' for query in queries)
+        output = self.guest.run(f"printf '{text}\\n' | ask -", 600).output
+        found = []
+        for part in output.split('== ')[1:]:
+            head, _, body = part.partition('\n')
+            error = head.rsplit(' ', 1)[1]
+            found.append((error, json.loads(body) if error == 'ok' else {}))
+        return found
 
     def ask(self, query: str) -> Report:
         """The module's answer as JSON."""

@@ -1,0 +1,88 @@
+"""What /proc/kpageflags and /proc/kpagecount say of a frame.
+
+An account of pages that is not the module's.  The bits are those of
+include/uapi/linux/kernel-page-flags.h and include/linux/kernel-page-flags.h.
+"""
+
+import struct
+from typing import Dict, FrozenSet, List, Sequence, Tuple
+
+from .guest import Guest
+
+_BITS = {
+    0: 'locked', 2: 'referenced', 3: 'uptodate', 4: 'dirty', 5: 'lru',
+    6: 'active', 7: 'slab', 8: 'writeback', 9: 'reclaim', 10: 'buddy',
+    11: 'mmap', 12: 'anon', 13: 'swapcache', 14: 'swapbacked', 15: 'head',
+    16: 'tail', 17: 'huge', 18: 'unevictable', 19: 'hwpoison', 20: 'nopage',
+    21: 'ksm', 22: 'thp', 23: 'offline', 24: 'zero', 26: 'pgtable',
+    32: 'reserved', 33: 'mlocked',
+}
+
+# Bits that make a kind, the first that is set decides.  A head's bits go for
+# its tails: older kernels do not give them to these.
+_KINDS = (
+    ('nopage', 'nopage'), ('zero', 'zero'), ('ksm', 'ksm'),
+    ('huge', 'hugetlb'), ('slab', 'slab'), ('pgtable', 'pagetable'),
+    ('buddy', 'free'), ('offline', 'offline'), ('reserved', 'reserved'),
+    ('anon', 'anon'),
+)
+
+Flags = FrozenSet[str]
+
+
+def names(word: int) -> Flags:
+    """The names of the bits of one entry of /proc/kpageflags."""
+    return frozenset(name for bit, name in _BITS.items() if word >> bit & 1)
+
+
+def kind(flags: Flags) -> str:
+    """The kind of a page; 'unknown' where the flags do not tell.
+
+    That is a page of the kernel's, or one that waits in a per-CPU list to be
+    allocated, or one on its way to the LRU lists.
+    """
+    for flag, what in _KINDS:
+        if flag in flags:
+            return what
+    if 'lru' in flags or 'mmap' in flags:
+        return 'shmem' if 'swapbacked' in flags else 'file'
+    return 'unknown'
+
+
+def whole(words: Sequence[int]) -> List[Flags]:
+    """Flags by frame; tails have their own and their head's."""
+    cache: Dict[int, Flags] = {}
+    found: List[Flags] = []
+    head: Flags = frozenset()
+    for word in words:
+        flags = cache.get(word)
+        if flags is None:
+            flags = cache[word] = names(word)
+        if 'tail' in flags:
+            flags = flags | (head - {'head'})
+        else:
+            head = flags if 'head' in flags else frozenset()
+        found.append(flags)
+    return found
+
+
+def _words(guest: Guest, path: str, first: int = 0,
+           count: int = 0) -> Tuple[int, ...]:
+    """Entries of one of the files, all of them without a count."""
+    command = f'cat {path}'
+    if count:
+        command = f'dd if={path} bs=8 skip={first} count={count} 2>/dev/null'
+    status, data = guest.run_bytes(command, 120)
+    assert not status
+    return struct.unpack(f'={len(data) // 8}Q', data)
+
+
+def kpageflags(guest: Guest, first: int = 0, count: int = 0) -> List[Flags]:
+    """The flags of frames, of all of them without a count."""
+    return whole(_words(guest, '/proc/kpageflags', first, count))
+
+
+def kpagecount(guest: Guest, first: int = 0,
+               count: int = 0) -> Tuple[int, ...]:
+    """How often frames are mapped, all of them without a count."""
+    return _words(guest, '/proc/kpagecount', first, count)
