@@ -254,14 +254,15 @@ static void rv_keep_strays(struct rv_scan *sc, struct rv_table *strays,
 			   const struct rv_place *walked, u32 n,
 			   enum rv_sight wanted)
 {
+	const bool walk_has_it = wanted == RV_ABSENT;
 	struct rv_stray *stray;
 	u32 len = 0;
 
 	rv_for_each(stray, strays, rv_stray) {
 		struct rv_place place = { stray->mm_ptr, stray->addr };
-		bool still_walked = rv_has_place(walked, n, &place);
 
-		if (stray->stands && still_walked == (wanted == RV_ABSENT) &&
+		if (stray->stands &&
+		    rv_has_place(walked, n, &place) == walk_has_it &&
 		    rv_look_at(sc, stray) == wanted)
 			*rv_rec(strays, rv_stray, len++) = *stray;
 	}
