@@ -27,7 +27,7 @@ need_dkms = \
 
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-uninstall dkms-source
-.PHONY: module shell demo test check clean clean-cache help
+.PHONY: module shell demo test test-debug check clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
 ifeq ($(KERNEL),)
@@ -45,6 +45,9 @@ demo: prepare-$(one_kernel) ## see what the module shows, in a guest
 
 test: $(kernels:%=prepare-%) ## build for and test with every kernel, or: make test KERNEL=7.3
 	@PERL5LIB=tests/lib prove --formatter TAP::Formatter::Totals --jobs $(JOBS) $(TESTS)
+
+test-debug: ## the same with a kernel that has KASAN, lockdep and the like
+	@$(MAKE) --no-print-directory test KERNEL=$(one_kernel)-debug
 
 check: ## style checks
 	@tests/bench/deps check

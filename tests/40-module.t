@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
+from rvtest.bench import is_debug  # noqa: E402
 from rvtest.scene import FILE, Scene  # noqa: E402
 
 ROUNDS = 50
@@ -76,8 +77,12 @@ def check_remains(tap: Tap, guest: Guest) -> None:
     tap.is_equal(tuple(guest.run('umount /tmp/fs')), (0, ''),
                  'a file in an answer keeps no file system mounted')
     kept = address_spaces(guest) - before
-    tap.ok(kept < 150, f'300 processes in an answer leave {max(0, kept)} '
-           'address spaces, give or take the slab')
+    if is_debug(guest.series):
+        tap.skip('300 processes in an answer leave no address spaces',
+                 'KASAN keeps what was freed for a while')
+    else:
+        tap.ok(kept < 150, f'300 processes in an answer leave {max(0, kept)} '
+               'address spaces, give or take the slab')
     tap.ok('/tmp/fs/data' in guest.check('cat <&3') + guest.check('cat <&4'),
            'and the answer still has the name of the file')
     guest.check('exec 3>&- 4>&-')

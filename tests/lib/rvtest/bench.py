@@ -1,6 +1,7 @@
 """The kernels to test with, and what tests/bench makes for them."""
 
 import os
+import re
 import subprocess
 from functools import lru_cache
 from pathlib import Path
@@ -10,14 +11,22 @@ TOP = Path(__file__).resolve().parents[3]
 BENCH = TOP / 'tests' / 'bench'
 
 
+def is_debug(series: str) -> bool:
+    """Whether that kernel looks for mistakes: it is slow, and takes memory."""
+    return series.endswith('-debug')
+
+
 def kernels() -> List[str]:
-    """The series in tests/kernels, or those that KERNEL names."""
+    """The series in tests/kernels, or those that KERNEL names.
+
+    SERIES-debug is one too, but is tested with when it is named only.
+    """
     lines = (TOP / 'tests' / 'kernels').read_text().splitlines()
     known = [line.split()[0] for line in lines
              if line.strip() and not line.startswith('#')]
     chosen = os.environ.get('KERNEL', '').split() or known
     for series in chosen:
-        if series not in known:
+        if re.sub('-debug$', '', series) not in known:
             raise SystemExit(f'{series} is not in tests/kernels')
     return chosen
 

@@ -28,11 +28,17 @@ _COMPLAINT = re.compile(
     r'|soft lockup|hard LOCKUP|blocked for more than'
     r'|scheduling while atomic|sleeping function called'
     r'|refcount_t:|kmemleak: \d+ new|unable to handle'
-    r'|list_(add|del) corruption')
+    r'|list_(add|del) corruption'
+    # who looks for mistakes has given up
+    r'|turning off the locking correctness|leak detector disabled')
 
 # What some CPUs get a warning for at boot.
 _HARMLESS = re.compile(r'(Spectre V2|RETBleed|MDS|TAA|MMIO Stale Data|SRSO'
                        r'|Speculative Return Stack Overflow) ?: WARNING')
+
+# What a debug kernel needs more: shadow memory and books on every object.
+_DEBUG_MEMORY = 2
+_DEBUG_TIME = 6
 
 
 class GuestError(Exception):
@@ -66,6 +72,8 @@ def qemu_command(series: str, memory_mb: int = 1024, cpus: int = 2,
                  parallel: bool = False) -> List[str]:
     """The QEMU command for a guest, without console and channels."""
     accel = 'tcg' if icount else accelerator(parallel)
+    if bench.is_debug(series):
+        memory_mb *= _DEBUG_MEMORY
     command = ['qemu-system-x86_64', '-accel', accel, '-smp', str(cpus),
                '-m', str(memory_mb), '-nic', 'none', '-no-reboot',
                '-display', 'none', '-device', 'vmcoreinfo',
@@ -93,8 +101,11 @@ class Guest:
         icount makes the guest's clock count instructions, so that a cost
         repeats from run to run; it has one CPU.  parallel lets the CPUs of
         an emulated guest really run at the same time (see accelerator).
+        Memory and timeouts, here and below, are those of a stock kernel;
+        a debug kernel gets more of both.
         """
         self.series = series
+        self._patience = _DEBUG_TIME if bench.is_debug(series) else 1
         self._dir = Path(tempfile.mkdtemp(prefix='rmapviz-guest.'))
         self._log = self._dir / 'console'
         self._channel: Optional[socket.socket] = None
@@ -162,6 +173,7 @@ class Guest:
     def _read_until(self, mark: bytes, timeout: float) -> bytes:
         """What comes through the channel before mark, which is dropped."""
         assert self._channel is not None
+        timeout *= self._patience
         deadline = time.monotonic() + timeout
         seen = 0
         while (at := self._received.find(mark, seen)) < 0:
@@ -208,7 +220,8 @@ class Guest:
         """Give actors commands, "NAME COMMAND..." each; their replies."""
         words = ' '.join(shlex.quote(line) for line in lines)
         status, output = self.run(
-            f"printf '%s\\n' {words} | tell -t {int(timeout)}", timeout + 5)
+            f"printf '%s\\n' {words} | tell "
+            f'-t {int(timeout * self._patience)}', timeout + 5)
         replies = output.splitlines()
         if len(replies) != len(lines):
             raise GuestError(f'guest {self.series}: tell: {status}\n{output}')
@@ -242,9 +255,23 @@ class Guest:
 
         The log is asked for as well as the console, which is quiet.
         """
+        leaks = self._leaks()
         lines = self.console().splitlines() + self.check('dmesg').splitlines()
         return [line for line in lines
-                if _COMPLAINT.search(line) and not _HARMLESS.search(line)]
+                if _COMPLAINT.search(line) and not _HARMLESS.search(line)
+                ] + leaks
+
+    def _leaks(self) -> List[str]:
+        """What kmemleak finds, if the kernel has it.
+
+        It leaves objects alone in their first 5 seconds, and believes in a
+        leak when two scans have seen it with the same contents.
+        """
+        file = '/sys/kernel/debug/kmemleak'
+        if self.run(f'test -e {file}').status:
+            return []
+        return self.check(f'sleep 5; echo scan >{file}; sleep 1; '
+                          f'echo scan >{file}; cat {file}').splitlines()
 
     def close(self) -> None:
         """Power off."""
