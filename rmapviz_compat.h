@@ -15,10 +15,10 @@
 #include <linux/pgtable.h>
 #include <linux/rmap.h>
 #include <linux/version.h>
+#include <linux/swap.h> /* before the next, which does not include it */
 #ifdef RV_HAS_SOFTLEAF
 #include <linux/leafops.h>
 #else
-#include <linux/swap.h>
 #include <linux/swapops.h>
 #endif
 
