@@ -395,10 +395,13 @@ OWN = (
 )
 
 SWAP = (
+    # pages in the LRU batch of another CPU would not be paged out
     Story('a page that came back from swap for one of two', '''
         P map M 4
         P write M
+        ! echo 1 >/proc/sys/vm/drop_caches
         P madvise M 0 4 pageout
+        ! sleep 0.5
         P fork C
         P read M 1
         ''', (Page('P', 'M', 1, 'anon', 'P', pgoff=FIRST + 1,

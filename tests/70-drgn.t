@@ -43,7 +43,7 @@ NAMING = {'fork': 2, 'vfork': 2, 'clone_vm': 2, 'thread': 2, 'exec': 2,
 
 # Frames to look at besides: a prime number of them apart.
 STEP = 127
-# So many may have been in use for a moment just when the dump was made.
+# So many may have been something else for a moment just when it was made.
 FLEETING = 8
 
 
@@ -250,8 +250,9 @@ def compare_frames(tap: Tap, series: str, vmcore: Path,
     rebuilt = witness.drgn_dump(series, vmcore, [
         '--ptrs', *(str(pfn) for pfn in frames)])
     for (pfn, report), other in zip(frames.items(), rebuilt):
-        was_used = 'free' == report['page']['kind'] != other['page']['kind']
-        (fleeting if was_used else found).extend(
+        # of the kernel's own: it takes and gives them back all the time
+        own = report['page']['pins'] is None
+        (fleeting if own else found).extend(
             f'{pfn:#x}: {line}' for line in differences(report, other)[:1])
     if len(fleeting) > FLEETING:
         found += fleeting
