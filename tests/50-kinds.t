@@ -530,11 +530,8 @@ def check_page(tap: Tap, scene: Scene, story: Story, page: Page,
     got = facts(scene, page, report)
     tap.is_equal(got, wanted(page, index_of(page, kernel), got),
                  f'{what}: {page.kind}, mapped by {page.mapped_by}')
-    wrong = faults(report)
-    if story.reuse:
-        wrong = [fault for fault in wrong
-                 if not fault.startswith(('children', 'refcount', 'AVCs'))]
-    tap.is_equal(wrong, [], f'{what}: the report agrees with itself')
+    tap.is_equal(faults(report, story.reuse), [],
+                 f'{what}: the report agrees with itself')
     tap.is_equal(scene.proc_faults(report), [],
                  f'{what}: every VMA stands in /proc/PID/maps')
     check_folio(tap, scene, report, what)

@@ -161,11 +161,12 @@ def _page_faults(report: Report) -> Iterable[str]:
     return faults
 
 
-def faults(report: Report) -> List[str]:
+def faults(report: Report, reuse: bool = False) -> List[str]:
     """All that is wrong with a report of a quiet family, in words.
 
-    The rules for anon_vmas hold while no fork has reused one: a kernel gives
-    an anon_vma without VMAs and with one child to the next child instead.
+    The rules for counts and AVCs hold while no fork has reused an anon_vma: a
+    kernel gives one without VMAs and with one child to the next child instead
+    of a new one.  With reuse they are left out.
     """
     found: List[str] = []
     for table in ('anon_vmas', 'avcs', 'mms', 'vmas'):
@@ -173,4 +174,7 @@ def faults(report: Report) -> List[str]:
         _check(found, f'ids of {table}', ids, list(range(len(ids))))
     for check in (_anon_vma_faults, _avc_faults, _walk_faults, _page_faults):
         found += check(report)
+    if reuse:
+        return [fault for fault in found
+                if not fault.startswith(('children', 'refcount', 'AVCs'))]
     return found
