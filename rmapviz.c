@@ -2,7 +2,10 @@
 /*
  * rmapviz - who maps this physical page, and what it costs to find out
  *
- * The module, its file in debugfs, and what belongs to an open file.
+ * The module, its files in debugfs, and what belongs to an open file.
+ *
+ * Lockdown for integrity leaves of debugfs what nobody may write: there the
+ * query goes into a module parameter, which rmapviz_answer then answers.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -11,9 +14,12 @@
 #include <linux/err.h>
 #include <linux/fs.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/mutex.h>
+#include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 
 #include "rmapviz.h"
@@ -34,7 +40,25 @@ struct rv_open {
 static struct rv_query rv_last_query;
 static DEFINE_MUTEX(rv_last_query_lock);
 
-static struct dentry *rv_dentry;
+static struct dentry *rv_query_file;
+static struct dentry *rv_answer_file;
+
+static void rv_remember(const struct rv_query *q)
+{
+	mutex_lock(&rv_last_query_lock);
+	rv_last_query = *q;
+	mutex_unlock(&rv_last_query_lock);
+}
+
+/*
+ * A kernel locked down for confidentiality lets nobody use kprobes, by which
+ * the functions were found that every answer calls.  This may be said after
+ * the module was loaded.
+ */
+static int rv_locked_down(void)
+{
+	return security_locked_down(LOCKDOWN_KPROBES);
+}
 
 /*
  * Addresses are shown to those whom the kernel would show them.  %pK knows the
@@ -168,31 +192,70 @@ static ssize_t rv_write(struct file *file, const char __user *ubuf,
 	if (err)
 		return err;
 
-	mutex_lock(&rv_last_query_lock);
-	rv_last_query = q;
-	mutex_unlock(&rv_last_query_lock);
-
+	rv_remember(&q);
 	/* The answer is read from its beginning. */
 	*ppos = 0;
 	return count;
 }
 
-/* ----------------------------------------------------------------- file -- */
+/* ------------------------------------------------------------ parameter -- */
 
-static int rv_open_file(struct inode *inode, struct file *file)
+/* Only remembered: at insmod there is no debugfs file to read an answer from. */
+static int rv_set_query(const char *val, const struct kernel_param *kp)
+{
+	struct rv_query q;
+	int err = rv_query_parse(&q, val, strlen(val));
+
+	if (!err)
+		rv_remember(&q);
+	return err;
+}
+
+static int rv_get_query(char *buffer, const struct kernel_param *kp)
+{
+	int len;
+
+	mutex_lock(&rv_last_query_lock);
+	len = scnprintf(buffer, PAGE_SIZE, "%s\n", rv_last_query.text);
+	mutex_unlock(&rv_last_query_lock);
+	return len;
+}
+
+static const struct kernel_param_ops rv_query_ops = {
+	.set = rv_set_query,
+	.get = rv_get_query,
+};
+
+module_param_cb(query, &rv_query_ops, NULL, 0600);
+MODULE_PARM_DESC(query, "what debugfs' " KBUILD_MODNAME
+			"_answer tells, in the words of its query file");
+
+/* ---------------------------------------------------------------- files -- */
+
+static int rv_open_any(struct file *file, bool ask_again)
 {
 	struct rv_open *open;
 
-	if (!capable(CAP_SYS_ADMIN))
+	if (!capable(CAP_SYS_ADMIN) || rv_locked_down())
 		return -EPERM;
 	open = __seq_open_private(file, &rv_seq_ops, sizeof(*open));
 	if (!open)
 		return -ENOMEM;
-	open->ask_again = !(file->f_mode & FMODE_WRITE);
+	open->ask_again = ask_again;
 	return 0;
 }
 
-static int rv_release_file(struct inode *inode, struct file *file)
+static int rv_open_query(struct inode *inode, struct file *file)
+{
+	return rv_open_any(file, !(file->f_mode & FMODE_WRITE));
+}
+
+static int rv_open_answer(struct inode *inode, struct file *file)
+{
+	return rv_open_any(file, true);
+}
+
+static int rv_release(struct inode *inode, struct file *file)
 {
 	struct seq_file *m = file->private_data;
 	struct rv_open *open = m->private;
@@ -201,31 +264,48 @@ static int rv_release_file(struct inode *inode, struct file *file)
 	return seq_release_private(inode, file);
 }
 
-static const struct file_operations rv_fops = {
+static const struct file_operations rv_query_fops = {
 	.owner = THIS_MODULE,
-	.open = rv_open_file,
+	.open = rv_open_query,
 	.read = seq_read,
 	.write = rv_write,
 	.llseek = seq_lseek,
-	.release = rv_release_file,
+	.release = rv_release,
+};
+
+static const struct file_operations rv_answer_fops = {
+	.owner = THIS_MODULE,
+	.open = rv_open_answer,
+	.read = seq_read,
+	.llseek = seq_lseek,
+	.release = rv_release,
 };
 
 /* --------------------------------------------------------------- module -- */
 
 static int __init rv_init(void)
 {
-	int err = rv_ksym_init();
+	int err = rv_locked_down() ?: rv_ksym_init();
 
 	if (err)
 		return err;
-	rv_dentry =
-		debugfs_create_file(KBUILD_MODNAME, 0600, NULL, NULL, &rv_fops);
-	return PTR_ERR_OR_ZERO(rv_dentry);
+	rv_query_file = debugfs_create_file(KBUILD_MODNAME, 0600, NULL, NULL,
+					    &rv_query_fops);
+	if (IS_ERR(rv_query_file))
+		return PTR_ERR(rv_query_file);
+	rv_answer_file = debugfs_create_file(KBUILD_MODNAME "_answer", 0400,
+					     NULL, NULL, &rv_answer_fops);
+	if (IS_ERR(rv_answer_file)) {
+		debugfs_remove(rv_query_file);
+		return PTR_ERR(rv_answer_file);
+	}
+	return 0;
 }
 
 static void __exit rv_exit(void)
 {
-	debugfs_remove(rv_dentry);
+	debugfs_remove(rv_answer_file);
+	debugfs_remove(rv_query_file);
 }
 
 module_init(rv_init);

@@ -206,7 +206,10 @@ static const char rv_usage[] =
 	"  folio   every page of the folio   brief   page and cost only\n"
 	"  ptrs    with kernel addresses     verify  compare with a scan of all memory\n"
 	"\n"
-	"Reading asks the last question again, so \"watch cat rmapviz\" works.\n";
+	"Reading asks the last question again, so \"watch cat rmapviz\" works.\n"
+	"\n"
+	"Where lockdown forbids to write here, ask by a parameter:\n"
+	"  echo 0x1d2f3 > /sys/module/rmapviz/parameters/query; cat rmapviz_answer\n";
 /* clang-format on */
 
 /**

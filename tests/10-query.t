@@ -11,6 +11,10 @@ sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 from rvtest import Guest, Tap, kernels  # noqa: E402
 from rvtest.scene import FILE, Scene  # noqa: E402
 
+# The other way to ask, which writes nothing in debugfs.
+PARAMETER = '/sys/module/rmapviz/parameters/query'
+ANSWER = f'{FILE}_answer'
+
 # What does not parse: EINVAL, whatever exists.
 MALFORMED = (
     ('nothing', ''),
@@ -175,6 +179,42 @@ def check_whose_answer(tap: Tap, guest: Guest, pid: int, pfn: int) -> None:
            'a descriptor that has not asked gets the usage', output)
 
 
+def check_parameter(tap: Tap, guest: Guest, pid: int, pfn: int) -> None:
+    """Ask by the module parameter, and read what can only be read."""
+    tap.is_equal(guest.check(f'stat -c %a {ANSWER} {PARAMETER}').split(),
+                 ['400', '600'], 'who may read the answer, who may ask')
+    guest.check(f'echo {pfn} brief >{PARAMETER}')
+    tap.is_equal(guest.check(f'cat {PARAMETER}'), f'{pfn} brief\n',
+                 'the parameter keeps the query')
+    tap.ok(guest.check(f'cat {ANSWER}').startswith(f'PFN 0x{pfn:x} is an'),
+           'rmapviz_answer answers the parameter')
+    tap.ok(guest.check(f'cat {FILE}').startswith(f'PFN 0x{pfn:x} is an'),
+           'and so does rmapviz, opened for reading')
+    guest.check(f'echo 0 brief >{FILE}')
+    tap.ok(guest.check(f'cat {ANSWER}').startswith('PFN 0x0 is'),
+           'rmapviz_answer answers what was asked of rmapviz last')
+    for raw in ('', 'frob', '1 xml', '1' + ' ' * 127):
+        output = guest.run(f"echo '{raw}' >{PARAMETER}").output
+        tap.ok('Invalid argument' in output,
+               f'the parameter does not take {raw[:8]!r}', output)
+    tap.is_equal(guest.check(f'cat {PARAMETER}'), '0 brief\n',
+                 'nor does that change anything')
+    guest.check(f'echo pid {pid} 0x1000 >{PARAMETER}')
+    status, output = guest.run(f'cat {ANSWER}')
+    tap.ok(status and 'Bad address' in output,
+           'what the walk cannot find, the reader is told', output)
+    output = guest.run(f'echo 0 >{ANSWER}').output
+    tap.ok('Invalid argument' in output,
+           'rmapviz_answer itself takes no query', output)
+    output = guest.run('rmmod rmapviz; insmod /rmapviz.ko query=xyz').output
+    tap.ok('invalid parameter' in output.lower()
+           or 'invalid argument' in output.lower(),
+           'insmod query=xyz fails', output)
+    guest.check(f"insmod /rmapviz.ko query='\"pid {pid}\"'")
+    tap.ok(guest.check(f'cat {ANSWER}').startswith(f'pid {pid}:'),
+           'insmod query=... can ask already')
+
+
 def check_present(tap: Tap, guest: Guest) -> None:
     """What was answered stays; what is asked again is the present."""
     with Scene(guest) as scene:
@@ -242,10 +282,14 @@ def main() -> None:
                     check_whose_answer(tap, guest, pid, pfn)
                     check_privilege(tap, guest, pfn)
                 check_present(tap, guest)
-                tap.is_equal(guest.kernel_complaints(), [],
-                             'the kernel has nothing to complain of')
                 tap.ok('rmapviz' not in guest.check('dmesg | grep -v taint'),
                        "nothing is logged for a user's mistake")
+                with Scene(guest) as scene:
+                    scene.play('P map M 1\nP write M 0')
+                    check_parameter(tap, guest, scene.pids['P'],
+                                    scene.pfn('P', 'M'))
+                tap.is_equal(guest.kernel_complaints(), [],
+                             'the kernel has nothing to complain of')
 
 
 if __name__ == '__main__':
