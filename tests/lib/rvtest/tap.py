@@ -60,10 +60,17 @@ class Tap:
         else:
             self.failed += 1
             self._tracker.add_not_ok(self._name, name)
-            if diagnostics:
-                self.note(diagnostics)
+            self._complain(description, diagnostics)
         sys.stdout.flush()
         return bool(condition)
+
+    def _complain(self, description: str, diagnostics: str) -> None:
+        """Say what failed where a harness does not swallow it."""
+        sys.stdout.flush()
+        lines = [f'{self._name}: FAILED: {self.prefix}{description}',
+                 *diagnostics.splitlines()]
+        sys.stderr.write(''.join(f'# {line}\n' for line in lines))
+        sys.stderr.flush()
 
     def is_equal(self, got: object, want: object, description: str) -> bool:
         """Pass if got == want; show how they differ if not."""
