@@ -22,9 +22,11 @@
 #include <linux/swapops.h>
 #endif
 
+#include "rmapviz.h"
+
 /* tests/kernels lists the kernels that are tested. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
-#error "rmapviz supports Linux 6.1 and later"
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 10, 0)
+#error "rmapviz supports Linux 5.10 and later"
 #endif
 #ifndef CONFIG_X86_64
 #error "rmapviz knows the page tables of x86-64 only"
@@ -41,13 +43,184 @@
 #define RV_MAPPING_BITS_KSM	3UL
 
 /*
- * rmap_walk_control.anon_lock() takes a const folio from between 6.12 and 7.2
- * on (include/linux/rmap.h).
+ * ------------------------------------------------ before struct folio, 5.10 --
+ *
+ * Folios came with 7b230db3b8d3 ("mm: Introduce struct folio"), 5.16, and to
+ * rmap with 2f031c6f042c ("mm/rmap: Convert rmap_walk() to take a folio"),
+ * 5.18.  A folio is the first page of a compound page, seen as that.
  */
-#ifdef RV_HAS_CONST_ANON_LOCK
-#define RV_ANON_LOCK_CONST const
+#ifndef RV_HAS_FOLIO
+struct folio {
+	union {
+		struct {
+			unsigned long flags;
+			struct list_head lru;
+			struct address_space *mapping;
+			pgoff_t index;
+		};
+		struct page page;
+	};
+};
+
+static_assert(offsetof(struct folio, flags) == offsetof(struct page, flags));
+static_assert(offsetof(struct folio, mapping) ==
+	      offsetof(struct page, mapping));
+static_assert(offsetof(struct folio, index) == offsetof(struct page, index));
+
+#define RV_FOLIO_TEST(_name, _page_test)                           \
+	static inline bool folio_test_##_name(struct folio *folio) \
+	{                                                          \
+		return _page_test(&folio->page);                   \
+	}
+
+RV_FOLIO_TEST(anon, PageAnon)
+RV_FOLIO_TEST(double_map, PageDoubleMap)
+RV_FOLIO_TEST(hugetlb, PageHuge)
+RV_FOLIO_TEST(ksm, PageKsm)
+RV_FOLIO_TEST(large, PageHead)
+RV_FOLIO_TEST(lru, PageLRU)
+RV_FOLIO_TEST(private, PagePrivate)
+RV_FOLIO_TEST(reserved, PageReserved)
+RV_FOLIO_TEST(slab, PageSlab)
+RV_FOLIO_TEST(swapbacked, PageSwapBacked)
+RV_FOLIO_TEST(swapcache, PageSwapCache)
+RV_FOLIO_TEST(uptodate, PageUptodate)
+
+static inline struct folio *page_folio(struct page *page)
+{
+	return (struct folio *)compound_head(page);
+}
+
+static inline struct page *folio_page(struct folio *folio, unsigned long n)
+{
+	return nth_page(&folio->page, n);
+}
+
+static inline unsigned long folio_pfn(struct folio *folio)
+{
+	return page_to_pfn(&folio->page);
+}
+
+static inline unsigned int folio_order(struct folio *folio)
+{
+	return compound_order(&folio->page);
+}
+
+static inline long folio_nr_pages(struct folio *folio)
+{
+	return compound_nr(&folio->page);
+}
+
+static inline int folio_ref_count(struct folio *folio)
+{
+	return page_ref_count(&folio->page);
+}
+
+static inline bool folio_mapped(struct folio *folio)
+{
+	return page_mapped(&folio->page);
+}
+
+static inline int folio_entire_mapcount(struct folio *folio)
+{
+	return compound_mapcount(&folio->page);
+}
+
+static inline bool folio_try_get(struct folio *folio)
+{
+	return get_page_unless_zero(&folio->page);
+}
+
+static inline void folio_put(struct folio *folio)
+{
+	put_page(&folio->page);
+}
+
+static inline bool folio_trylock(struct folio *folio)
+{
+	return trylock_page(&folio->page);
+}
+
+static inline void folio_unlock(struct folio *folio)
+{
+	unlock_page(&folio->page);
+}
+
+/* Pages of no other process: 6c287605fd56 ("mm: remember exclusively mapped
+ * anonymous pages with PG_anon_exclusive"), 5.19.
+ */
+#define PG_anon_exclusive PG_mappedtodisk
+
+static inline bool PageAnonExclusive(struct page *page)
+{
+	return false;
+}
+#endif /* RV_HAS_FOLIO */
+
+/* --------------------------------------------------------------- rmap_walk -- */
+
+/*
+ * What rmap_walk() is given, and gives its callbacks: folios since 5.18.  On
+ * 5.10 a page; the walk of a tail would find that one only, so it gets heads.
+ */
+#ifdef RV_HAS_FOLIO
+#define RV_RMAP_OF struct folio
 #else
-#define RV_ANON_LOCK_CONST
+#define RV_RMAP_OF struct page
+#endif
+
+/*
+ * rmap_walk_control.anon_lock() for a lock that is held already, on a folio
+ * that points to an anon_vma; rmap_walk_anon() will unlock.  It got its second
+ * parameter with try_lock, in 5.19; the first is const from between 6.12 and
+ * 7.2 on (include/linux/rmap.h).
+ */
+#if defined(RV_HAS_CONST_ANON_LOCK)
+static inline struct anon_vma *
+rv_hand_over_lock(const struct folio *folio, struct rmap_walk_control *unused)
+#elif defined(RV_HAS_TRY_LOCK)
+static inline struct anon_vma *
+rv_hand_over_lock(struct folio *folio, struct rmap_walk_control *unused)
+#else
+static inline struct anon_vma *rv_hand_over_lock(struct page *folio)
+#endif
+{
+	return (void *)((unsigned long)folio->mapping - RV_MAPPING_BIT_ANON);
+}
+
+/*
+ * A walk that does not wait for the locks of files and KSM pages: try_lock came
+ * with 6d4675e60135 ("mm: don't be stuck to rmap lock on reclaim path"), 5.19.
+ *
+ * Before, the lock of a file is tried here, for a walk that finds it locked.
+ * Also hugetlb wants that: its i_mmap_rwsem comes before the page lock, which
+ * is held here (mm/rmap.c, the comment on lock order).  For KSM there is the
+ * wait, which is in order: rmap_walk_ksm() takes one anon_vma at a time.
+ */
+static inline bool rv_rmap_walk_try(struct folio *folio,
+				    struct rmap_walk_control *rwc)
+{
+#ifdef RV_HAS_TRY_LOCK
+	rwc->try_lock = true;
+	rv_rmap_walk(folio, rwc);
+	return !rwc->contended;
+#else
+	struct rw_semaphore *lock = &folio->mapping->i_mmap_rwsem;
+
+	if (folio_test_anon(folio)) {
+		rv_rmap_walk(folio, rwc);
+		return true;
+	}
+	if (!down_read_trylock(lock))
+		return false;
+	rv_rmap_walk_locked(folio, rwc);
+	up_read(lock);
+	return true;
+#endif
+}
+
+#ifndef RV_HAS_TRY_LOCK
+#define RV_NEEDS_RMAP_WALK_LOCKED
 #endif
 
 /*
@@ -78,8 +251,9 @@ static inline pgoff_t rv_folio_pgoff(struct folio *folio)
 }
 
 /*
- * DEFINE_FOLIO_VMA_WALK() refers to a function that is not exported on 6.1;
- * pgoff_is_anon came between 7.2 and 7.3, with anonymous offsets of their own
+ * A page until 5.18 (2aff7a4755be, "mm: Convert page_vma_mapped_walk to work on
+ * PFNs").  DEFINE_FOLIO_VMA_WALK() refers to a function that is not exported on
+ * 6.1; pgoff_is_anon came between 7.2 and 7.3, with anonymous offsets of their own
  * for private file mappings.  The macro serves from 7.3 on.
  */
 static inline void rv_pvmw_init(struct page_vma_mapped_walk *pvmw,
@@ -87,9 +261,13 @@ static inline void rv_pvmw_init(struct page_vma_mapped_walk *pvmw,
 				unsigned long addr)
 {
 	*pvmw = (struct page_vma_mapped_walk){
+#ifdef RV_HAS_FOLIO
 		.pfn = folio_pfn(folio),
 		.nr_pages = folio_nr_pages(folio),
 		.pgoff = rv_folio_pgoff(folio),
+#else
+		.page = &folio->page,
+#endif
 		.vma = vma,
 		.address = addr,
 		.flags = PVMW_SYNC,

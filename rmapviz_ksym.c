@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The two functions that the kernel does not export, and one variable.
+ * The functions that the kernel does not export, two or on old kernels three,
+ * and one variable.
  *
  * Each function is found once, by a kprobe that is never armed, and called
  * through a static call: that is a direct call instruction, patched at init.
@@ -17,6 +18,7 @@
 #include <linux/static_call.h>
 
 #include "rmapviz.h"
+#include "rmapviz_compat.h"
 
 #ifndef CONFIG_KPROBES
 #error "rmapviz needs a kernel with CONFIG_KPROBES"
@@ -82,6 +84,38 @@ static void *rv_ksym_find_data(const char *name)
 	return register_kprobe(&kp) == -EINVAL ? kp.addr : NULL;
 }
 
+#ifdef RV_NEEDS_RMAP_WALK_LOCKED
+DEFINE_STATIC_CALL_NULL(rmapviz_rmap_walk_locked, rmap_walk_locked);
+
+static int rv_ksym_init_locked(void)
+{
+	void *walk = rv_ksym_find("rmap_walk_locked");
+
+	if (!walk)
+		return -ENOENT;
+	static_call_update(rmapviz_rmap_walk_locked,
+			   (typeof(rmap_walk_locked) *)walk);
+	return 0;
+}
+
+/**
+ * rv_rmap_walk_locked() - rmap_walk_locked() of mm/rmap.c
+ * @folio: the folio, locked, with a reference; not of KSM
+ * @rwc: the callbacks
+ *
+ * Context: Process context, may sleep; the caller holds the rmap lock.
+ */
+void rv_rmap_walk_locked(struct folio *folio, struct rmap_walk_control *rwc)
+{
+	static_call(rmapviz_rmap_walk_locked)((RV_RMAP_OF *)folio, rwc);
+}
+#else
+static int rv_ksym_init_locked(void)
+{
+	return 0;
+}
+#endif
+
 /**
  * rv_ksym_init() - find the functions and patch the calls to them
  *
@@ -93,7 +127,7 @@ int rv_ksym_init(void)
 	void *walk = rv_ksym_find("rmap_walk");
 	void *mapped_walk = rv_ksym_find("page_vma_mapped_walk");
 
-	if (!walk || !mapped_walk)
+	if (!walk || !mapped_walk || rv_ksym_init_locked())
 		return -ENOENT;
 	/* A folio since 6.9; a kernel without either has no such page. */
 	rv_huge_zero = rv_ksym_find_data("huge_zero_folio");
@@ -114,7 +148,7 @@ int rv_ksym_init(void)
  */
 void rv_rmap_walk(struct folio *folio, struct rmap_walk_control *rwc)
 {
-	static_call(rmapviz_rmap_walk)(folio, rwc);
+	static_call(rmapviz_rmap_walk)((RV_RMAP_OF *)folio, rwc);
 }
 
 /**

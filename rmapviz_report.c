@@ -2,10 +2,12 @@
 /*
  * From a snapshot to a report: what text and JSON have in common.
  */
+#include <linux/ctype.h>
 #include <linux/mm.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
 
+#include "rmapviz_compat.h"
 #include "rmapviz_report.h"
 
 /* clang-format off */
@@ -80,9 +82,10 @@ void rv_reason_names(char *buf, size_t size, u16 reasons)
 }
 
 /*
- * The kernel's own names, by %pGp: 0x...(uptodate|lru|node=0|zone=1).  What has
- * a value is not a flag.  Two bits have another meaning for some pages than
- * their name: PG_anon_exclusive, a matter of each page, and PG_swapcache.
+ * The kernel's own names, by %pGp: 0x...(uptodate|lru|node=0|zone=1), or on
+ * 5.10 the names alone.  What is a number or has a value is not a flag.  Two
+ * bits have another meaning for some pages than their name: PG_anon_exclusive,
+ * a matter of each page, and PG_swapcache.
  */
 void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page)
 {
@@ -96,9 +99,8 @@ void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page)
 	if (page->swapcache)
 		flags &= ~BIT(PG_swapcache);
 	snprintf(all, sizeof(all), "%pGp", &flags);
-	strsep(&at, "(");
-	while ((name = strsep(&at, "|)"))) {
-		if (!*name || strchr(name, '='))
+	while ((name = strsep(&at, "(|)"))) {
+		if (!isalpha(*name) || strchr(name, '='))
 			continue;
 		len += scnprintf(buf + len, size - len, "%s%s", len ? "|" : "",
 				 name);

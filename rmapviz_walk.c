@@ -50,6 +50,7 @@
  * struct rv_walker - one attempt
  * @snap: where records go
  * @page: the page asked for, or NULL
+ * @folio: its folio, while it is locked and walked
  * @whole_folio: record every page of the folio
  * @scope: the family whose lock is held, or RV_NONE
  * @moved: an object recorded earlier is another one by now
@@ -59,6 +60,7 @@
 struct rv_walker {
 	struct rv_snap *snap;
 	struct page *page;
+	struct folio *folio;
 	bool whole_folio;
 	u32 scope;
 	bool moved;
@@ -229,47 +231,6 @@ static u32 rv_record_family(struct rv_walker *w, struct anon_vma *root)
 
 /* ------------------------------------------------ callbacks of rmap_walk -- */
 
-/*
- * rmap_walk_control.anon_lock(): like folio_lock_anon_vma_read() with try_lock
- * set, and without references, for which the kernel exports no put.  The
- * family is recorded before the walk goes on, so topology and page-table
- * entries are of one instant.  rmap_walk_anon() unlocks.
- */
-static struct anon_vma *rv_anon_lock(RV_ANON_LOCK_CONST struct folio *folio,
-				     struct rmap_walk_control *rwc)
-{
-	struct rv_walker *w = rwc->arg;
-	struct anon_vma *av = NULL, *root;
-	unsigned long mapping;
-	struct rv_key *key;
-
-	rcu_read_lock();
-	mapping = (unsigned long)READ_ONCE(folio->mapping);
-	if ((mapping & RV_MAPPING_BITS) != RV_MAPPING_BIT_ANON ||
-	    !folio_mapped((struct folio *)folio))
-		goto out;
-	av = (struct anon_vma *)(mapping - RV_MAPPING_BIT_ANON);
-	root = READ_ONCE(av->root);
-	if (!down_read_trylock(&root->rwsem)) {
-		rwc->contended = true;
-		av = NULL;
-	} else if (!folio_mapped((struct folio *)folio)) {
-		up_read(&root->rwsem);
-		av = NULL;
-	}
-out:
-	rcu_read_unlock();
-	if (!av)
-		return NULL;
-
-	w->locked_at = ktime_get_ns();
-	w->scope = rv_record_family(w, root);
-	key = rv_table_find(&w->snap->avs, av, w->scope);
-	if (key)
-		container_of(key, struct rv_av, key)->on_page = true;
-	return av;
-}
-
 static u16 rv_pte_flags(pte_t pte)
 {
 	return (pte_present(pte) ? RV_PTE_PRESENT : 0) |
@@ -355,14 +316,13 @@ static bool rv_record_pte(struct rv_walker *w,
  * items of the stable node hold their anon_vmas while the folio is locked; but
  * an address within the family may by then name something else.
  */
-static struct rv_vma *rv_visit(struct rv_walker *w, struct folio *folio,
-			       struct vm_area_struct *vma)
+static struct rv_vma *rv_visit(struct rv_walker *w, struct vm_area_struct *vma)
 {
 	struct anon_vma *own = READ_ONCE(vma->anon_vma);
 	struct rv_vma *v;
 	bool fresh;
 
-	if (folio_test_ksm(folio))
+	if (folio_test_ksm(w->folio))
 		w->scope = own ? rv_record_family(w, own->root) : RV_NONE;
 	v = rv_record_vma(w->snap, vma, w->scope, &fresh);
 	if (!v)
@@ -376,15 +336,15 @@ static struct rv_vma *rv_visit(struct rv_walker *w, struct folio *folio,
 }
 
 /* rmap_walk_control.rmap_one(): the rmap lock and the folio lock are held. */
-static bool rv_rmap_one(struct folio *folio, struct vm_area_struct *vma,
+static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 			unsigned long addr, void *arg)
 {
 	struct rv_walker *w = arg;
-	struct rv_vma *v = rv_visit(w, folio, vma);
+	struct rv_vma *v = rv_visit(w, vma);
 	struct page_vma_mapped_walk pvmw;
 	bool mapped = false;
 
-	rv_pvmw_init(&pvmw, folio, vma, addr);
+	rv_pvmw_init(&pvmw, w->folio, vma, addr);
 	while (rv_page_vma_mapped_walk(&pvmw))
 		mapped |= rv_record_pte(w, &pvmw, v);
 	if (v)
@@ -394,19 +354,59 @@ static bool rv_rmap_one(struct folio *folio, struct vm_area_struct *vma,
 
 /* --------------------------------------------------- one attempt, a page -- */
 
+/*
+ * Locks the root of an anonymous folio's family, like folio_lock_anon_vma_read()
+ * with try_lock set, but without references, for which the kernel exports no
+ * put.  The family is recorded before the walk goes on, so topology and
+ * page-table entries are of one instant.  The folio is locked.
+ */
+static int rv_lock_family(struct rv_walker *w)
+{
+	unsigned long mapping = (unsigned long)READ_ONCE(w->folio->mapping);
+	struct anon_vma *av = (void *)(mapping - RV_MAPPING_BIT_ANON), *root;
+	bool locked = false, mapped;
+	struct rv_key *key;
+
+	rcu_read_lock();
+	mapped = folio_mapped(w->folio);
+	if (mapped) {
+		root = READ_ONCE(av->root);
+		locked = down_read_trylock(&root->rwsem);
+		mapped = folio_mapped(w->folio);
+		if (locked && !mapped)
+			up_read(&root->rwsem);
+	}
+	rcu_read_unlock();
+	if (!mapped)
+		return -ENOENT;
+	if (!locked)
+		return -EAGAIN;
+
+	w->locked_at = ktime_get_ns();
+	w->scope = rv_record_family(w, root);
+	key = rv_table_find(&w->snap->avs, av, w->scope);
+	if (key)
+		container_of(key, struct rv_av, key)->on_page = true;
+	return 0;
+}
+
 /* The folio is locked, referenced and mapped. */
-static int rv_walk_rmap(struct rv_walker *w, struct folio *folio)
+static int rv_walk_rmap(struct rv_walker *w)
 {
 	struct rmap_walk_control rwc = {
 		.arg = w,
-		.try_lock = true,
 		.rmap_one = rv_rmap_one,
-		.anon_lock = rv_anon_lock,
+		.anon_lock = rv_hand_over_lock,
 	};
 	u64 start = ktime_get_ns();
+	int err;
 
-	rv_rmap_walk(folio, &rwc);
-	if (rwc.contended || w->moved)
+	if (folio_test_anon(w->folio) && !folio_test_ksm(w->folio)) {
+		err = rv_lock_family(w);
+		if (err)
+			return err == -ENOENT ? 0 : err;
+	}
+	if (!rv_rmap_walk_try(w->folio, &rwc) || w->moved)
 		return -EAGAIN;
 	if (fatal_signal_pending(current))
 		return -EINTR;
@@ -422,8 +422,9 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 
 	if (rv_page_has_mapping(folio)) {
 		rv_page_hold_inode(folio, s);
+		w->folio = folio;
 		if (rv_page_walkable(folio))
-			err = rv_walk_rmap(w, folio);
+			err = rv_walk_rmap(w);
 	}
 	if (!err)
 		rv_page_facts(&s->page, w->page, folio, 1, true);

@@ -260,7 +260,8 @@ THP = (
         P madvise M 0 {HUGE} collapse
         P fork C
         ''', (Page('C', 'M', 300, 'anon', 'P C', 'pmd pmd',
-                   pgoff=FIRST + 300, order=9),)),
+                   pgoff=FIRST + 300, order=9),),
+          since=(6, 1), why='MADV_COLLAPSE came with 6.1'),
 
     Story('a huge page in pieces of several protections', f'''
         P map M {HUGE}
@@ -317,10 +318,11 @@ HUGETLB = (
         P map H {HUGE} shared file /dev/hugepages/file {HUGE}
         P write H 0
         P fork C
+        C read H 0
         C map I {HUGE} file /dev/hugepages/file {HUGE}
         C read I 0
-        ''', (Page('P', 'H', 7, 'hugetlb', 'P C', 'pmd pmd',
-                   pgoff=HUGE + 7, order=9, shares='ps',
+        ''', (Page('P', 'H', 7, 'hugetlb', 'P C C', 'pmd pmd pmd',
+                   pgoff=HUGE + 7, order=9, shares='pss',
                    file='/dev/hugepages/file'),)),
 )
 

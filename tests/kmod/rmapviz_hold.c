@@ -24,27 +24,27 @@ static bool rmap;
 module_param(rmap, bool, 0);
 MODULE_PARM_DESC(rmap, "hold its anon_vma's lock instead of the folio lock");
 
-static struct folio *folio;
+static struct page *head;
 static struct task_struct *holder;
 static DECLARE_COMPLETION(held);
 
 /* An rwsem is to be released by the task that took it, so a thread does both. */
 static int hold(void *unused)
 {
-	unsigned long mapping = (unsigned long)folio->mapping;
+	unsigned long mapping = (unsigned long)head->mapping;
 	struct anon_vma *av = (struct anon_vma *)(mapping & ~3UL);
 
 	if (rmap)
 		down_write(&av->root->rwsem);
 	else
-		folio_lock(folio);
+		lock_page(head);
 	complete(&held);
 	while (!kthread_should_stop())
 		schedule_timeout_interruptible(HZ);
 	if (rmap)
 		up_write(&av->root->rwsem);
 	else
-		folio_unlock(folio);
+		unlock_page(head);
 	return 0;
 }
 
@@ -54,12 +54,12 @@ static int __init rmapviz_hold_init(void)
 
 	if (!page || !PageAnon(page))
 		return -EINVAL;
-	folio = page_folio(page);
-	if (!folio_try_get(folio))
+	head = compound_head(page);
+	if (!get_page_unless_zero(head))
 		return -EBUSY;
 	holder = kthread_run(hold, NULL, "rmapviz_hold");
 	if (IS_ERR(holder)) {
-		folio_put(folio);
+		put_page(head);
 		return PTR_ERR(holder);
 	}
 	wait_for_completion(&held);
@@ -69,7 +69,7 @@ static int __init rmapviz_hold_init(void)
 static void __exit rmapviz_hold_exit(void)
 {
 	kthread_stop(holder);
-	folio_put(folio);
+	put_page(head);
 }
 
 module_init(rmapviz_hold_init);
