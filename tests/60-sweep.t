@@ -122,17 +122,18 @@ def sweep(guest: Guest, last: int) -> List[Frame]:
     return frames
 
 
-def agree(flags: kpage.Flags, frame: Frame) -> Tuple[bool, str]:
+def agree(flags: kpage.Flags, frame: Frame,
+          ksm_told: bool) -> Tuple[bool, str]:
     """Is the answer what kpageflags says?  And what that is."""
     kind = kpage.kind(flags)
     if kind == 'unknown':
         return frame.kind in UNSAID, kind
     if frame.error == 'ENXIO':
         return kind == 'nopage', kind
-    return frame.kind == kind, kind
+    return kpage.says(flags, frame.kind, ksm_told), kind
 
 
-def check_kinds(tap: Tap, frames: List[Frame]) -> None:
+def check_kinds(tap: Tap, frames: List[Frame], ksm_told: bool) -> None:
     """Kinds against kpageflags."""
     flags = kpage.whole([frame.before for frame in frames])
     steady = wrong = 0
@@ -141,7 +142,7 @@ def check_kinds(tap: Tap, frames: List[Frame]) -> None:
         if frame.before != frame.after or frame.error == 'EAGAIN':
             continue
         steady += 1
-        fine, kind = agree(some, frame)
+        fine, kind = agree(some, frame, ksm_told)
         if not fine:
             wrong += 1
             key = (frame.kind, kind, ' '.join(sorted(some)))
@@ -199,7 +200,7 @@ def check_sweep(tap: Tap, guest: Guest) -> None:
                  f'all of {len(frames)} frames: answered, ENXIO or EAGAIN')
     tap.ok(errors['EAGAIN'] <= len(frames) / 1000,
            f'{errors["EAGAIN"]} gave up')
-    check_kinds(tap, frames)
+    check_kinds(tap, frames, kpage.ksm_told(guest))
 
 
 def check_far(tap: Tap, guest: Guest) -> None:

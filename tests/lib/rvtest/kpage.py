@@ -49,6 +49,29 @@ def kind(flags: Flags) -> str:
     return 'unknown'
 
 
+def says(flags: Flags, what: str, ksm_told: bool) -> bool:
+    """Whether a page with these flags may be of that kind."""
+    if ksm_told or 'ksm' not in flags:
+        return what == kind(flags)
+    other = kind(flags - {'ksm'})
+    return what in (other, 'ksm' if other == 'anon' else other)
+
+
+def ksm_told(guest: Guest) -> bool:
+    """Whether the flag for KSM pages is theirs.
+
+    Some kernels give it to all anonymous pages (6.12: stable_page_flags() of
+    fs/proc/page.c tests two bits, of which these have one).  The stack of the
+    first process has never been merged.
+    """
+    end = guest.check("sed -n 's/.*-\\([0-9a-f]*\\) .*\\[stack.*/\\1/p' "
+                      '/proc/1/maps')
+    entry, = _words(guest, '/proc/1/pagemap', (int(end, 16) >> 12) - 1, 1)
+    flags, = kpageflags(guest, entry & (1 << 55) - 1, 1)
+    assert 'anon' in flags
+    return 'ksm' not in flags
+
+
 def whole(words: Sequence[int]) -> List[Flags]:
     """Flags by frame; tails have their own and their head's."""
     cache: Dict[int, Flags] = {}
