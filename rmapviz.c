@@ -81,7 +81,8 @@ static struct rv_snap *rv_ask(const struct rv_query *q)
 	struct rv_snap *s;
 	int err = 0;
 
-	if (q->opts & RV_OPT_PTRS && !rv_may_see_pointers())
+	if (rv_locked_down() ||
+	    (q->opts & RV_OPT_PTRS && !rv_may_see_pointers()))
 		return ERR_PTR(-EPERM);
 	s = rv_walk(q);
 	if (IS_ERR(s))

@@ -15,8 +15,9 @@ from typing import List, Optional, Sequence, Set
 
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
-from rvtest import Guest, Tap, build, kernels, root  # noqa: E402
-from rvtest.bench import BENCH, TOP, release  # noqa: E402
+from rvtest import Guest, Tap, kernels, root  # noqa: E402
+from rvtest.bench import (  # noqa: E402
+    BENCH, TOP, initramfs_with, release)
 
 # What DKMS makes for itself when it is used the first time.
 _OWN = {'dkms/mok.key', 'dkms/mok.pub', 'dkms/dkms_dbversion'}
@@ -201,21 +202,9 @@ def check_uninstall(tap: Tap, system: System, before: Set[str]) -> None:
     tap.ok(not system.modprobe_knows(), 'nor does modprobe')
 
 
-def initramfs_with(series: str, module: bytes, scratch: Path) -> Path:
-    """The guests' initramfs with another module: of two archives in one file
-    the kernel unpacks both, and what comes later wins."""
-    (scratch / 'rmapviz.ko').write_bytes(module)
-    added = subprocess.run(
-        ['cpio', '--quiet', '-o', '-H', 'newc'], cwd=scratch, check=True,
-        input=b'rmapviz.ko\n', stdout=subprocess.PIPE).stdout
-    both = scratch / 'initramfs.cpio'
-    both.write_bytes((build(series) / 'initramfs.cpio').read_bytes() + added)
-    return both
-
-
 def check_guest(tap: Tap, series: str, module: bytes, scratch: Path) -> None:
     """What DKMS made can be loaded and answers."""
-    initramfs = initramfs_with(series, module, scratch)
+    initramfs = initramfs_with(series, {'rmapviz.ko': module}, scratch)
     with Guest(series, extra_args=['-initrd', str(initramfs)]) as guest:
         tap.is_equal(guest.check('sha256sum /rmapviz.ko').split()[0],
                      hashlib.sha256(module).hexdigest(),

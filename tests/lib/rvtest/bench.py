@@ -5,7 +5,7 @@ import re
 import subprocess
 from functools import lru_cache
 from pathlib import Path
-from typing import List
+from typing import Dict, List
 
 TOP = Path(__file__).resolve().parents[3]
 BENCH = TOP / 'tests' / 'bench'
@@ -56,3 +56,19 @@ def build(series: str) -> Path:
     _script('build', series)
     _script('initramfs', series)
     return TOP / 'build' / series
+
+
+def initramfs_with(series: str, files: Dict[str, bytes],
+                   scratch: Path) -> Path:
+    """The guests' initramfs with files more, or others, in its root.
+
+    Of two archives in one file the kernel unpacks both; what comes later wins.
+    """
+    for name, content in files.items():
+        (scratch / name).write_bytes(content)
+    added = subprocess.run(
+        ['cpio', '--quiet', '-o', '-H', 'newc'], cwd=scratch, check=True,
+        input='\n'.join(files).encode(), stdout=subprocess.PIPE).stdout
+    both = scratch / 'initramfs.cpio'
+    both.write_bytes((build(series) / 'initramfs.cpio').read_bytes() + added)
+    return both
