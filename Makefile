@@ -31,6 +31,7 @@ need_dkms = \
 
 module: ## build for the running kernel, or: make KERNEL=6.1
 ifeq ($(KERNEL),)
+	$(if $(wildcard $(running)),,$(error no headers of the running kernel: apt-get install linux-headers-$(shell uname -r)))
 	$(MAKE) -C $(running) M=$(CURDIR) modules
 else
 	@tests/bench/deps run

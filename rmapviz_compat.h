@@ -28,19 +28,28 @@
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 10, 0)
 #error "rmapviz supports Linux 5.10 and later"
 #endif
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 4, 0) && defined(RV_SAY_UNTESTED)
+#pragma message("rmapviz was not tested with a kernel as new as this")
+#endif
 #ifndef CONFIG_X86_64
 #error "rmapviz knows the page tables of x86-64 only"
 #endif
 
 /*
- * Low bits of folio->mapping.  The values have not changed since KSM came; the
- * names did: PAGE_MAPPING_* became FOLIO_MAPPING_*, and 2 lost its meaning
- * of a movable_ops page, between 6.12 and 7.2 (include/linux/page-flags.h).
+ * Low bits of folio->mapping.  PAGE_MAPPING_* became FOLIO_MAPPING_*, and 2 lost
+ * its meaning of a movable_ops page, between 6.12 and 7.2
+ * (include/linux/page-flags.h).
  */
-#define RV_MAPPING_BITS		3UL
-#define RV_MAPPING_BIT_ANON	1UL
-#define RV_MAPPING_BITS_MOVABLE 2UL
-#define RV_MAPPING_BITS_KSM	3UL
+#ifdef FOLIO_MAPPING_FLAGS
+#define RV_MAPPING_BITS		FOLIO_MAPPING_FLAGS
+#define RV_MAPPING_BIT_ANON	FOLIO_MAPPING_ANON
+#define RV_MAPPING_BITS_KSM	FOLIO_MAPPING_KSM
+#else
+#define RV_MAPPING_BITS		PAGE_MAPPING_FLAGS
+#define RV_MAPPING_BIT_ANON	PAGE_MAPPING_ANON
+#define RV_MAPPING_BITS_KSM	PAGE_MAPPING_KSM
+#define RV_MAPPING_BITS_MOVABLE PAGE_MAPPING_MOVABLE
+#endif
 
 /*
  * ------------------------------------------------ before struct folio, 5.10 --

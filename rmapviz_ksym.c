@@ -20,16 +20,6 @@
 #include "rmapviz.h"
 #include "rmapviz_compat.h"
 
-#ifndef CONFIG_KPROBES
-#error "rmapviz needs a kernel with CONFIG_KPROBES"
-#endif
-#ifndef CONFIG_KALLSYMS
-#error "rmapviz needs a kernel with CONFIG_KALLSYMS"
-#endif
-#ifndef CONFIG_HAVE_STATIC_CALL
-#error "rmapviz needs an architecture with patched static calls"
-#endif
-
 DEFINE_STATIC_CALL_NULL(rmapviz_rmap_walk, rmap_walk);
 DEFINE_STATIC_CALL_NULL(rmapviz_page_vma_mapped_walk, page_vma_mapped_walk);
 

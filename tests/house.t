@@ -107,17 +107,24 @@ def check_kernels(tap: Tap) -> None:
                             compat),
                  [(*oldest.split('.'), oldest)],
                  'the #error is for those before the oldest')
+    newest = series[-1].split('.')
+    tap.is_equal(re.findall(r'LINUX_VERSION_CODE >= KERNEL_VERSION'
+                            r'\((\d+), (\d+), 0\)', compat),
+                 [(newest[0], str(int(newest[1]) + 1))],
+                 'a message is for those after the newest')
 
 
 def check_config(tap: Tap) -> None:
-    """What the sources have an #error for, DKMS asks for."""
-    needed = set(re.findall(r'#ifndef (CONFIG_\w+)\n#error',
-                            '\n'.join(module().values())))
+    """What Kbuild needs of a kernel, DKMS asks for."""
+    needed = {f'CONFIG_{name}' for name in
+              first('^rv-needs := (.*)$', text('Kbuild')).split()}
     asked = set(dkms('echo $BUILD_EXCLUSIVE_CONFIG').stdout.split())
-    tap.is_equal(sorted(needed - {'CONFIG_X86_64'} - asked), [],
-                 'dkms.conf asks for what has an #error in the sources')
-    tap.ok('CONFIG_X86_64' in needed
-           and dkms('[[ x86_64 =~ $BUILD_EXCLUSIVE_ARCH ]]').returncode == 0
+    tap.ok(needed, 'Kbuild says what a kernel needs')
+    tap.is_equal(sorted(asked), sorted(needed), 'dkms.conf asks for it')
+    tap.is_equal([name for name in sorted(needed - {'CONFIG_HAVE_STATIC_CALL'})
+                  if f'`{name}`' not in text('README.md')], [],
+                 'the README names it')
+    tap.ok(dkms('[[ x86_64 =~ $BUILD_EXCLUSIVE_ARCH ]]').returncode == 0
            and dkms('[[ i686 =~ $BUILD_EXCLUSIVE_ARCH ]]').returncode,
            'it is for x86-64 and no other')
 
