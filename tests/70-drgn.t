@@ -30,6 +30,7 @@ from compare import counts, differences  # noqa: E402
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
 from rvtest import witness  # noqa: E402
+from rvtest.bench import Unavailable  # noqa: E402
 from rvtest.disk import Disks  # noqa: E402
 from rvtest.report import Report  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402
@@ -226,7 +227,7 @@ def compare_old(tap: Tap, series: str, vmcore: Path, seen: Seen) -> None:
     what = f'the drgn of {OLD_SUITE} finds the same'
     try:
         witness.drgn_root(OLD_SUITE)
-    except witness.Unavailable as error:
+    except Unavailable as error:
         tap.skip(what, str(error))
         return
     # it has no helper to list the VMAs of a process
@@ -330,7 +331,7 @@ def check_kernel(tap: Tap, series: str, disks: Disks, directory: Path
     try:
         witness.drgn_root()
         witness.vmlinux(series)
-    except witness.Unavailable as error:
+    except Unavailable as error:
         tap.skip('all stories', str(error))
         return
     vmcore = directory / 'vmcore'

@@ -58,6 +58,21 @@ def build(series: str) -> Path:
     return TOP / 'build' / series
 
 
+class Unavailable(Exception):
+    """The mirror does not have something any more, or now; says what."""
+
+
+@lru_cache(maxsize=None)
+def made(script: str, *arguments: str) -> Path:
+    """What a script of tests/bench has made, or found in the cache."""
+    done = subprocess.run([BENCH / script, *arguments], text=True,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+    if done.returncode:
+        raise Unavailable((done.stderr.strip().splitlines() or [script])[-1])
+    return Path(done.stdout.rstrip('\n'))
+
+
 def initramfs_with(series: str, files: Dict[str, bytes],
                    scratch: Path) -> Path:
     """The guests' initramfs with files more, or others, in its root.

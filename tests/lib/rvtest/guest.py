@@ -41,6 +41,12 @@ _DEBUG_MEMORY = 2
 _DEBUG_TIME = 6
 
 
+def complaints(log: str) -> List[str]:
+    """Lines of a kernel log that mean that something is broken."""
+    return [line for line in log.splitlines()
+            if _COMPLAINT.search(line) and not _HARMLESS.search(line)]
+
+
 class GuestError(Exception):
     """The guest died, hangs, or a command in it failed."""
 
@@ -256,10 +262,8 @@ class Guest:
         The log is asked for as well as the console, which is quiet.
         """
         leaks = self._leaks()
-        lines = self.console().splitlines() + self.check('dmesg').splitlines()
-        return [line for line in lines
-                if _COMPLAINT.search(line) and not _HARMLESS.search(line)
-                ] + leaks
+        return (complaints(self.console()) + complaints(self.check('dmesg'))
+                + leaks)
 
     def _leaks(self) -> List[str]:
         """What kmemleak finds, if the kernel has it.

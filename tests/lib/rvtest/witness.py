@@ -4,38 +4,22 @@ import base64
 import json
 import shutil
 import subprocess
-from functools import lru_cache
 from pathlib import Path
 from typing import List, Sequence
 
-from .bench import BENCH, TOP
+from .bench import BENCH, TOP, made
 from .guest import Guest
 from .report import Report
 
 
-class Unavailable(Exception):
-    """There is no drgn or no debug information here; says why."""
-
-
-@lru_cache(maxsize=None)
-def _made(script: str, argument: str) -> Path:
-    """What a script of tests/bench has made, or found in the cache."""
-    done = subprocess.run([BENCH / script, argument], text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE)
-    if done.returncode:
-        raise Unavailable((done.stderr.strip().splitlines() or [script])[-1])
-    return Path(done.stdout.rstrip('\n'))
-
-
 def vmlinux(series: str) -> Path:
     """The debug information of exactly that kernel."""
-    return _made('vmlinux', series)
+    return made('vmlinux', series)
 
 
 def drgn_root(suite: str = 'forky') -> Path:
     """A Debian root with the drgn of that suite."""
-    return _made('drgn-root', suite)
+    return made('tool-root', 'drgn', suite)
 
 
 def prepare(guest: Guest) -> None:
