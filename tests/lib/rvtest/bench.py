@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Dict, List
 
+from .tap import Tap
+
 TOP = Path(__file__).resolve().parents[3]
 BENCH = TOP / 'tests' / 'bench'
 
@@ -29,6 +31,17 @@ def kernels() -> List[str]:
         if re.sub('-debug$', '', series) not in known:
             raise SystemExit(f'{series} is not in tests/kernels')
     return chosen
+
+
+def some_kernels(tap: Tap) -> List[str]:
+    """Kernels for what takes long: the oldest and the newest, if KERNEL names
+    none.  Those that are left out are noted."""
+    chosen = kernels()
+    if os.environ.get('KERNEL', '').split():
+        return chosen
+    for series in chosen[1:-1]:
+        tap.note(f'not with {series}, for it takes long; KERNEL={series} does')
+    return [chosen[0], chosen[-1]]
 
 
 def _script(name: str, series: str) -> str:
