@@ -21,6 +21,7 @@
 #include <linux/sched.h>
 #include <linux/types.h>
 
+struct anon_vma;
 struct inode;
 struct mm_struct;
 struct page;
@@ -29,6 +30,7 @@ struct page_vma_mapped_walk;
 struct rmap_walk_control;
 struct seq_file;
 struct super_block;
+struct vm_area_struct;
 
 #define RV_VERSION "0.1.0"
 
@@ -370,6 +372,7 @@ struct rv_scan_result {
  * @lost: records that found no room
  * @lock_ns: time the rmap lock was held, or taken to walk, in nanoseconds
  * @cut: lists of AVCs that had no end; they count as lost
+ * @moved: an object recorded earlier was another one when it was met again
  * @settled: it holds no references on mms, files and inode (any more)
  */
 struct rv_snap {
@@ -398,6 +401,7 @@ struct rv_snap {
 	u64 lost;
 	u64 lock_ns;
 	u64 cut;
+	bool moved;
 	bool settled;
 };
 
@@ -448,6 +452,12 @@ bool rv_lookup_entry(struct mm_struct *mm, unsigned long addr,
 		     struct rv_entry *e);
 int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn);
 struct mm_struct *rv_lookup_mm(pid_t pid);
+
+struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
+			     u32 scope, bool *fresh);
+u32 rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
+		    u32 scope);
+u32 rv_record_family(struct rv_snap *s, struct anon_vma *root);
 
 bool rv_page_has_mapping(struct folio *folio);
 bool rv_page_walkable(struct folio *folio);

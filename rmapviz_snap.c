@@ -252,6 +252,7 @@ void rv_snap_clear(struct rv_snap *s)
 	memset(&s->reclaim, 0, sizeof(s->reclaim));
 	s->lock_ns = 0;
 	s->cut = 0;
+	s->moved = false;
 	s->settled = false;
 }
 

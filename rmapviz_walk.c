@@ -6,8 +6,9 @@
  *
  *	mmap_lock			for "pid PID", or to look up an address
  *	  folio lock			trylock; keeps ->mapping
- *	    anon_vma root->rwsem	trylock, but under mmap_lock waited for;
- *					or i_mmap_rwsem, tried by rmap_walk()
+ *	    anon_vma root->rwsem	trylock, but waited for under mmap_lock
+ *					and, on 5.10, for KSM pages;
+ *					or i_mmap_rwsem, trylock too
  *	      page table lock		page_vma_mapped_walk()
  *
  * Under these locks records are appended to tables made before, and nothing
@@ -18,8 +19,8 @@
  * An anon_vma is found alive through its folio the way
  * folio_lock_anon_vma_read() does it (mm/rmap.c): under RCU, a folio that is
  * still mapped after its root was locked still has that anon_vma.  Why a
- * VMA's list of AVCs may be read without its mmap_lock is told at
- * rv_record_chain().
+ * VMA's list of AVCs may be read without its mmap_lock is told in
+ * rmapviz_record.c.
  */
 #include <linux/delay.h>
 #include <linux/file.h>
@@ -38,13 +39,7 @@
 
 /* Attempts before -EAGAIN; the waits between them add up to half a second. */
 #define RV_ATTEMPTS    64
-#define RV_WAIT_MAX_US 10000
-
-/* A VMA has one AVC per generation of forks; more than this is corruption. */
-#define RV_CHAIN_MAX 65536
-
-/* Records between two chances to give up the CPU. */
-#define RV_BREATH 256
+#define RV_WAIT_MAX_US 10000UL
 
 /**
  * struct rv_walker - one attempt
@@ -53,7 +48,6 @@
  * @folio: its folio, while it is locked and walked
  * @whole_folio: record every page of the folio
  * @scope: the family whose lock is held, or RV_NONE
- * @moved: an object recorded earlier is another one by now
  * @last: there will be no further attempt
  * @locked_at: when the rmap lock was taken, ktime_get_ns(); 0 if it was not
  */
@@ -63,171 +57,9 @@ struct rv_walker {
 	struct folio *folio;
 	bool whole_folio;
 	u32 scope;
-	bool moved;
 	bool last;
 	u64 locked_at;
 };
-
-/* ------------------------------------------------ recording, under lock -- */
-
-static u32 rv_id(const struct rv_key *key)
-{
-	return key ? key->id : RV_NONE;
-}
-
-/* The mm cannot go: a VMA of it is linked in a tree that we hold locked. */
-static u32 rv_record_mm(struct rv_snap *s, struct mm_struct *mm)
-{
-	bool fresh;
-	struct rv_key *key = rv_table_intern(&s->mms, mm, 0, &fresh);
-
-	if (key && fresh)
-		mmgrab(mm);
-	return rv_id(key);
-}
-
-/* Nor can its file: remove_vma() drops it after the VMA was unlinked. */
-static u32 rv_record_file(struct rv_snap *s, struct file *file)
-{
-	struct rv_key *key;
-	bool fresh;
-
-	if (!file)
-		return RV_NONE;
-	key = rv_table_intern(&s->files, file, 0, &fresh);
-	if (key && fresh)
-		get_file(file);
-	return rv_id(key);
-}
-
-static u8 rv_area(const struct vm_area_struct *vma)
-{
-	const struct mm_struct *mm = vma->vm_mm;
-
-	if (vma->vm_file)
-		return RV_AREA_FILE;
-	/* As show_map_vma() of fs/proc/task_mmu.c names them. */
-	if (vma->vm_start < READ_ONCE(mm->brk) &&
-	    vma->vm_end > READ_ONCE(mm->start_brk))
-		return RV_AREA_HEAP;
-	if (vma->vm_start <= READ_ONCE(mm->start_stack) &&
-	    vma->vm_end >= READ_ONCE(mm->start_stack))
-		return RV_AREA_STACK;
-	return RV_AREA_PLAIN;
-}
-
-static struct rv_vma *rv_record_vma(struct rv_snap *s,
-				    struct vm_area_struct *vma, u32 scope,
-				    bool *fresh)
-{
-	struct rv_key *key = rv_table_intern(&s->vmas, vma, scope, fresh);
-	struct rv_vma *v;
-
-	if (!key || !*fresh)
-		return (struct rv_vma *)key;
-
-	v = container_of(key, struct rv_vma, key);
-	v->av_ptr = (unsigned long)READ_ONCE(vma->anon_vma);
-	v->av = RV_NONE;
-	v->start = vma->vm_start;
-	v->end = vma->vm_end;
-	v->pgoff = vma->vm_pgoff;
-	v->vm_flags = READ_ONCE(vma->vm_flags);
-	v->area = rv_area(vma);
-	v->mm = rv_record_mm(s, vma->vm_mm);
-	v->file = rv_record_file(s, vma->vm_file);
-	return v;
-}
-
-static u32 rv_record_av(struct rv_walker *w, const struct anon_vma *av,
-			u32 scope)
-{
-	struct rv_av *r;
-	bool fresh;
-
-	r = (struct rv_av *)rv_table_intern(&w->snap->avs, av, scope, &fresh);
-	if (r && fresh) {
-		r->root_ptr = (unsigned long)av->root;
-		r->parent_ptr = (unsigned long)av->parent;
-		r->refcount = atomic_read(&av->refcount);
-		r->children = av->num_children;
-		r->active_vmas = av->num_active_vmas;
-	} else if (r) {
-		w->moved |= r->parent_ptr != (unsigned long)av->parent;
-	}
-	return r ? r->key.id : RV_NONE;
-}
-
-/*
- * The AVCs of one VMA, found in a tree of the root that we hold locked.
- *
- * The list belongs to mmap_lock, which we must not take here.  Reading it is
- * safe all the same: unlink_anon_vmas() takes every AVC of a VMA out of its
- * tree under the root's lock before it frees the first one that matters to
- * us, and additions are list_add() of a whole AVC at the head.  So walk
- * forward only, load each link once, and bound it.
- */
-static u32 rv_record_chain(struct rv_walker *w, struct vm_area_struct *vma,
-			   u32 vma_id, u32 scope)
-{
-	const struct anon_vma *own = READ_ONCE(vma->anon_vma);
-	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
-	u32 n;
-
-	for (n = 0; pos != &vma->anon_vma_chain && n < RV_CHAIN_MAX; n++) {
-		const struct anon_vma_chain *avc =
-			list_entry(pos, struct anon_vma_chain, same_vma);
-		u32 av_id = rv_record_av(w, avc->anon_vma, scope);
-		struct rv_avc *r = rv_table_add(&w->snap->avcs);
-
-		if (r) {
-			r->ptr = (unsigned long)avc;
-			r->av = av_id;
-			r->vma = vma_id;
-			r->own = avc->anon_vma == own;
-		}
-		pos = READ_ONCE(pos->next);
-	}
-	if (pos != &vma->anon_vma_chain)
-		w->snap->cut++;
-	return n;
-}
-
-/*
- * The whole family of a root: every VMA that descends from it is in its tree,
- * since fork and split copy all the AVCs of a VMA (anon_vma_clone()).  The
- * caller keeps the root alive for the whole attempt, so its address names it.
- *
- * Holds root->rwsem for read; may give up the CPU, as rmap_walk_anon() does.
- */
-static u32 rv_record_family(struct rv_walker *w, struct anon_vma *root)
-{
-	struct rv_snap *s = w->snap;
-	struct rb_node *node;
-	struct rv_key *key;
-	bool fresh;
-	u32 breath = 0;
-
-	key = rv_table_intern(&s->roots, root, 0, &fresh);
-	if (!key || !fresh)
-		return rv_id(key);
-
-	rv_record_av(w, root, key->id);
-	for (node = rb_first_cached(&root->rb_root);
-	     node && !fatal_signal_pending(current); node = rb_next(node)) {
-		struct vm_area_struct *vma =
-			rb_entry(node, struct anon_vma_chain, rb)->vma;
-		struct rv_vma *v = rv_record_vma(s, vma, key->id, &fresh);
-
-		breath += rv_record_chain(w, vma, rv_id((struct rv_key *)v),
-					  key->id);
-		if (breath >= RV_BREATH) {
-			breath = 0;
-			cond_resched();
-		}
-	}
-	return key->id;
-}
 
 /* ------------------------------------------------ callbacks of rmap_walk -- */
 
@@ -322,16 +154,19 @@ static struct rv_vma *rv_visit(struct rv_walker *w, struct vm_area_struct *vma)
 	struct rv_vma *v;
 	bool fresh;
 
-	if (folio_test_ksm(w->folio))
-		w->scope = own ? rv_record_family(w, own->root) : RV_NONE;
+	if (folio_test_ksm(w->folio)) {
+		/* fork links a VMA before it gives it an anon_vma */
+		w->snap->moved |= !own;
+		w->scope = own ? rv_record_family(w->snap, own->root) : RV_NONE;
+	}
 	v = rv_record_vma(w->snap, vma, w->scope, &fresh);
 	if (!v)
 		return NULL;
 	v->visited = true;
 	if (!fresh)
-		w->moved |= v->start != vma->vm_start || v->end != vma->vm_end;
+		w->snap->moved |= v->start != vma->vm_start || v->end != vma->vm_end;
 	else if (w->scope != RV_NONE)
-		rv_record_chain(w, vma, v->key.id, w->scope);
+		rv_record_chain(w->snap, vma, v->key.id, w->scope);
 	return v;
 }
 
@@ -383,7 +218,7 @@ static int rv_lock_family(struct rv_walker *w)
 		return -EAGAIN;
 
 	w->locked_at = ktime_get_ns();
-	w->scope = rv_record_family(w, root);
+	w->scope = rv_record_family(w->snap, root);
 	key = rv_table_find(&w->snap->avs, av, w->scope);
 	if (key)
 		container_of(key, struct rv_av, key)->on_page = true;
@@ -406,7 +241,7 @@ static int rv_walk_rmap(struct rv_walker *w)
 		if (err)
 			return err == -ENOENT ? 0 : err;
 	}
-	if (!rv_rmap_walk_try(w->folio, &rwc) || w->moved)
+	if (!rv_rmap_walk_try(w->folio, &rwc) || w->snap->moved)
 		return -EAGAIN;
 	if (fatal_signal_pending(current))
 		return -EINTR;
@@ -521,7 +356,7 @@ static int rv_walk_family_of(struct rv_walker *w, struct vm_area_struct *vma)
 	if (err)
 		return err;
 	start = ktime_get_ns();
-	rv_record_family(w, av->root);
+	rv_record_family(w->snap, av->root);
 	w->snap->lock_ns += ktime_get_ns() - start;
 	up_read(&av->root->rwsem);
 	return 0;
