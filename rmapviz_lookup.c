@@ -121,8 +121,9 @@ static unsigned long rv_skip(struct mm_struct *mm, unsigned long addr,
  * of kernel/events/core.c.  Nothing else is locked: the answer may be old when
  * it is read.
  *
- * Context: Process context; interrupts are off for one page table at a time.
- * Return: true if there is one.
+ * Context: Process context, may sleep; interrupts are off for one page table at
+ * a time.
+ * Return: true if there is one; false also when the task is being killed.
  */
 bool rv_next_entry(struct mm_struct *mm, unsigned long addr, unsigned long end,
 		   struct rv_entry *e)
@@ -137,9 +138,10 @@ bool rv_next_entry(struct mm_struct *mm, unsigned long addr, unsigned long end,
 		local_irq_enable();
 		if (e->size)
 			return e->addr < end;
-		if (skip > end - addr)
+		if (skip > end - addr || fatal_signal_pending(current))
 			return false;
 		addr += skip;
+		cond_resched();
 	}
 	return false;
 }

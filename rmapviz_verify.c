@@ -34,6 +34,8 @@ struct rv_place {
  * @first: the first page that counts
  * @pages: how many count
  * @special: entries that rmap leaves out count as well
+ * @compare: note where the page was seen, to compare with what the walk found
+ * @hits: how often it was seen
  */
 struct rv_scan {
 	struct rv_snap *snap;
@@ -42,6 +44,8 @@ struct rv_scan {
 	u64 first;
 	u64 pages;
 	bool special;
+	bool compare;
+	u64 hits;
 };
 
 /* ------------------------------------------------------ all address spaces -- */
@@ -80,6 +84,8 @@ static int rv_list_mms(struct rv_scan *sc)
 		rcu_read_unlock();
 		if (!sc->mms.lost)
 			return 0;
+		if (sc->mms.cap == RV_RECORDS_MAX)
+			return -ENOMEM;
 		rv_put_mms(sc);
 		err = rv_table_grow(&sc->mms);
 		if (err)
@@ -130,7 +136,8 @@ static int rv_scan_vma(struct rv_scan *sc, struct vm_area_struct *vma)
 			return err;
 		if (!rv_scan_hit(sc, &e, &hit))
 			continue;
-		place = rv_table_add(&sc->found);
+		sc->hits++;
+		place = sc->compare ? rv_table_add(&sc->found) : NULL;
 		if (place) {
 			place->mm = (unsigned long)mm;
 			place->addr = hit;
@@ -171,6 +178,7 @@ static int rv_scan_all(struct rv_scan *sc)
 
 	for (;;) {
 		memset(&sc->snap->scan, 0, sizeof(sc->snap->scan));
+		sc->hits = 0;
 		rv_for_each(key, &sc->mms, rv_key) {
 			err = rv_scan_mm(sc, (struct mm_struct *)key->ptr);
 			if (err)
@@ -178,6 +186,8 @@ static int rv_scan_all(struct rv_scan *sc)
 		}
 		if (!sc->found.lost)
 			return 0;
+		if (sc->found.cap == RV_RECORDS_MAX)
+			return -ENOMEM;
 		err = rv_table_grow(&sc->found);
 		if (err)
 			return err;
@@ -373,6 +383,8 @@ int rv_verify(struct rv_snap *s)
 		.first = s->page.pfn,
 		.pages = 1,
 		.special = !rv_kind_mapped(s->page.kind),
+		/* What rmap does not map it cannot miss, nor what did not fit. */
+		.compare = rv_kind_mapped(s->page.kind) && !rv_snap_lost(s),
 	};
 	int err;
 
@@ -384,9 +396,8 @@ int rv_verify(struct rv_snap *s)
 		      rv_table_alloc(&sc.found, sizeof(struct rv_place), false);
 	if (!err)
 		err = rv_list_mms(&sc) ?: rv_scan_all(&sc);
-	s->scan.found = sc.found.len;
-	/* What rmap does not map it cannot miss, nor what did not fit. */
-	if (!err && rv_kind_mapped(s->page.kind) && !rv_snap_lost(s))
+	s->scan.found = sc.hits;
+	if (!err && sc.compare)
 		err = rv_judge(&sc);
 	rv_put_mms(&sc);
 	rv_table_free(&sc.mms);
