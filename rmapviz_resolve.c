@@ -467,6 +467,9 @@ int rv_resolve(struct rv_snap *s)
 	sort(s->avcs.rec, s->avcs.len, sizeof(struct rv_avc), rv_cmp_avc, NULL);
 	sort(s->ptes.rec, s->ptes.len, sizeof(struct rv_pte), rv_cmp_pte, NULL);
 	rv_unique_ptes(s);
+	/* Those twice called back for were also twice found. */
+	if (s->page.kind == RV_KIND_KSM)
+		s->reclaim.found = s->ptes.len;
 	rv_count_avcs(s);
 	rv_count_vmas(s);
 	s->reclaim.swap_free = get_nr_swap_pages();
