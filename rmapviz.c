@@ -205,8 +205,12 @@ static ssize_t rv_write(struct file *file, const char __user *ubuf,
 static int rv_set_query(const char *val, const struct kernel_param *kp)
 {
 	struct rv_query q;
-	int err = rv_query_parse(&q, val, strlen(val));
+	int err;
 
+	/* What a reader is made to do is not for everybody with uid 0. */
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	err = rv_query_parse(&q, val, strlen(val));
 	if (!err)
 		rv_remember(&q);
 	return err;
