@@ -31,6 +31,9 @@
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 4, 0) && defined(RV_SAY_UNTESTED)
 #pragma message("rmapviz was not tested with a kernel as new as this")
 #endif
+#ifdef CONFIG_NO_PAGE_MAPCOUNT
+#error "rmapviz needs to know how often each page of a folio is mapped"
+#endif
 #ifndef CONFIG_X86_64
 #error "rmapviz knows the page tables of x86-64 only"
 #endif
@@ -214,16 +217,16 @@ static inline bool rv_rmap_walk_try(struct folio *folio,
 	rv_rmap_walk(folio, rwc);
 	return !rwc->contended;
 #else
-	struct rw_semaphore *lock = &folio->mapping->i_mmap_rwsem;
+	struct address_space *mapping = folio->mapping;
 
 	if (folio_test_anon(folio)) {
 		rv_rmap_walk(folio, rwc);
 		return true;
 	}
-	if (!down_read_trylock(lock))
+	if (!down_read_trylock(&mapping->i_mmap_rwsem))
 		return false;
 	rv_rmap_walk_locked(folio, rwc);
-	up_read(lock);
+	up_read(&mapping->i_mmap_rwsem);
 	return true;
 #endif
 }
@@ -360,7 +363,7 @@ static inline bool rv_page_movable_ops(struct page *page)
 
 /*
  * get_dev_pagemap() lost its second argument, a reference to reuse, between
- * 6.12 and 7.3.
+ * 6.12 and 7.2.
  */
 static inline struct dev_pagemap *rv_get_dev_pagemap(unsigned long pfn)
 {

@@ -141,7 +141,8 @@ static enum rv_mapping rv_mapping(struct folio *folio)
 /*
  * The references that mappings and caches explain, as folio_expected_ref_count()
  * of include/linux/mm.h counts them, and the one that a per-CPU LRU batch or
- * whoever isolated the folio holds while it is on no LRU list.
+ * whoever isolated the folio holds while it is on no LRU list.  (Some batches
+ * take a folio that stays on its list, above all on older kernels.)
  */
 static s64 rv_expected_refs(struct folio *folio)
 {
