@@ -164,7 +164,8 @@ static struct rv_vma *rv_visit(struct rv_walker *w, struct vm_area_struct *vma)
 		return NULL;
 	v->visited = true;
 	if (!fresh)
-		w->snap->moved |= v->start != vma->vm_start || v->end != vma->vm_end;
+		w->snap->moved |= v->start != vma->vm_start ||
+				  v->end != vma->vm_end;
 	else if (w->scope != RV_NONE)
 		rv_record_chain(w->snap, vma, v->key.id, w->scope);
 	return v;
