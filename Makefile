@@ -17,16 +17,19 @@ cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rmapviz
 TESTS ?= $(wildcard tests/*.t)
 JOBS ?= 2
 
+sources = $(filter-out %.mod.c,$(wildcard *.c *.h))
 version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
 dkms_source = $(DESTDIR)/usr/src/rmapviz-$(version)
 # the versions of it that DKMS has now
-dkms_knows = $(shell dkms status rmapviz | sed -n 's|^rmapviz/\([^,: ]*\).*|\1|p' | sort -u)
+dkms_knows = $(shell dkms status -m rmapviz | sed -n 's|^rmapviz[/,] *\([^,: ]*\).*|\1|p' | sort -u)
 need_dkms = \
 	$(if $(filter-out 0,$(shell id -u)),$(error must be root: sudo make $1)) \
-	$(if $(shell command -v dkms),,$(error dkms is missing: apt-get install dkms))
+	$(if $(shell command -v dkms),,$(error dkms is missing: apt-get install dkms)) \
+	$(if $(wildcard /var/lib/dpkg/info/rmapviz-dkms.list),$(error \
+		it was installed by apt: first apt-get purge rmapviz-dkms))
 
 .DEFAULT_GOAL := module
-.PHONY: dkms-install dkms-uninstall dkms-source
+.PHONY: dkms-install dkms-uninstall dkms-source deb
 .PHONY: module shell demo test test-debug check clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
@@ -44,18 +47,19 @@ shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make 
 demo: prepare-$(one_kernel) ## see what the module shows, in a guest
 	@tests/demo $(one_kernel)
 
-test: $(kernels:%=prepare-%) ## build for and test with every kernel, or: make test KERNEL=7.3
+test: need-test $(kernels:%=prepare-%) ## build for and test with every kernel, or: make test KERNEL=7.3
 	@PERL5LIB=tests/lib prove --formatter TAP::Formatter::Totals --jobs $(JOBS) $(TESTS)
 
 test-debug: ## the same with a kernel that has KASAN, lockdep and the like
 	@$(MAKE) --no-print-directory test KERNEL=$(one_kernel)-debug
 
-check: ## style checks
-	@tests/bench/deps check
+check: need-check ## style checks
 	@tests/bench/check-style
 
-prepare-%:
-	@tests/bench/deps run
+need-%:
+	@tests/bench/deps $*
+
+prepare-%: need-run
 	@tests/bench/build $* $(flags)
 	@tests/bench/initramfs $*
 
@@ -64,6 +68,7 @@ dkms-install: ## build and install it on this system by DKMS, for later kernels 
 	@$(MAKE) --no-print-directory dkms-uninstall
 	@$(MAKE) --no-print-directory dkms-source
 	dkms add rmapviz/$(version)
+	dkms build rmapviz/$(version)
 	dkms install rmapviz/$(version)
 
 dkms-uninstall: ## undo dkms-install
@@ -74,8 +79,18 @@ dkms-uninstall: ## undo dkms-install
 dkms-source: ## copy what DKMS needs to $DESTDIR/usr/src
 	rm -rf $(dkms_source)
 	install -d $(dkms_source)
-	install -m 644 dkms.conf Kbuild LICENSE \
-		$(filter-out %.mod.c,$(wildcard *.c *.h)) $(dkms_source)
+	install -m 644 dkms.conf Kbuild LICENSE $(sources) $(dkms_source)
+
+# In a copy, because dpkg-buildpackage writes to the directory above.
+deb: need-deb ## build build/rmapviz-dkms_VERSION_all.deb, to be installed by apt
+	@rm -rf build/deb build/rmapviz-dkms_*.deb
+	@mkdir -p build/deb/rmapviz
+	@cp -r --parents debian dkms.conf Kbuild LICENSE Makefile README.md \
+		tests/kernels $(sources) build/deb/rmapviz
+	@cd build/deb/rmapviz && dpkg-buildpackage --build=binary --no-sign \
+		--no-check-builddeps >../build.log 2>&1 || { cat ../build.log; exit 1; }
+	@mv build/deb/rmapviz-dkms_$(version)_all.deb build/
+	@echo "deb: build/rmapviz-dkms_$(version)_all.deb"
 
 clean: ## remove what was built
 	rm -rf build .tmp_versions

@@ -136,6 +136,8 @@ def check_version(tap: Tap) -> None:
                  'dkms.conf has the version of rmapviz.h')
     tap.is_equal(first(r'^## (\S+)', text('CHANGELOG.md')), version,
                  'the newest heading of CHANGELOG.md has it')
+    tap.is_equal(first(r'^rmapviz \((.*)\)', text('debian/changelog')),
+                 version, 'the newest entry of debian/changelog has it')
 
 
 def check_rooms(tap: Tap) -> None:

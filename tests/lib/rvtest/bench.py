@@ -18,15 +18,20 @@ def is_debug(series: str) -> bool:
     return series.endswith('-debug')
 
 
+def _known() -> Dict[str, List[str]]:
+    """The series in tests/kernels, and their suites."""
+    lines = (TOP / 'tests' / 'kernels').read_text().splitlines()
+    return {line.split()[0]: line.split()[1:] for line in lines
+            if line.strip() and not line.startswith('#')}
+
+
 def kernels() -> List[str]:
     """The series in tests/kernels, or those that KERNEL names.
 
     SERIES-debug is one too, but is tested with when it is named only.
     """
-    lines = (TOP / 'tests' / 'kernels').read_text().splitlines()
-    known = [line.split()[0] for line in lines
-             if line.strip() and not line.startswith('#')]
-    chosen = os.environ.get('KERNEL', '').split() or known
+    known = _known()
+    chosen = os.environ.get('KERNEL', '').split() or list(known)
     for series in chosen:
         if re.sub('-debug$', '', series) not in known:
             raise SystemExit(f'{series} is not in tests/kernels')
@@ -42,6 +47,11 @@ def some_kernels(tap: Tap) -> List[str]:
     for series in chosen[1:-1]:
         tap.note(f'not with {series}, for it takes long; KERNEL={series} does')
     return [chosen[0], chosen[-1]]
+
+
+def suites(series: str) -> List[str]:
+    """Debian's suite that has the compiler, and then more if need be."""
+    return _known()[re.sub('-debug$', '', series)]
 
 
 def _script(name: str, series: str) -> str:
