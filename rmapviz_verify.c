@@ -3,8 +3,8 @@
  * The way of 2.4: look at every entry of every address space for the page, and
  * compare with what rmap found.
  *
- * This shares no code with the walk but the records of its result.  It takes
- * one mmap_lock after another, for read, as long as an address space lasts.
+ * This shares no code with rmap_walk() and what it calls.  It takes one
+ * mmap_lock after another, for read, as long as an address space lasts.
  */
 #include <linux/bsearch.h>
 #include <linux/mm.h>
@@ -205,12 +205,15 @@ static int rv_cmp_place(const void *a, const void *b)
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
-/* What a walk found, in the same order; NULL without memory. */
-static struct rv_place *rv_walked_places(const struct rv_snap *s)
+/*
+ * What a walk found, in the same order, and how much that is; NULL without
+ * memory.  A KSM walk calls back twice for some places, which are one each.
+ */
+static struct rv_place *rv_walked_places(const struct rv_snap *s, u32 *nr)
 {
 	struct rv_place *places;
 	const struct rv_pte *pte;
-	u32 n = 0;
+	u32 n = 0, i;
 
 	places = kvmalloc_array(s->ptes.len + 1, sizeof(*places), GFP_KERNEL);
 	if (!places)
@@ -222,6 +225,9 @@ static struct rv_place *rv_walked_places(const struct rv_snap *s)
 		places[n++].addr = pte->addr;
 	}
 	sort(places, n, sizeof(*places), rv_cmp_place, NULL);
+	for (*nr = 0, i = 0; i < n; i++)
+		if (!i || rv_cmp_place(&places[i - 1], &places[i]))
+			places[(*nr)++] = places[i];
 	return places;
 }
 
@@ -293,9 +299,10 @@ static int rv_look_again(struct rv_scan *sc, struct rv_table *strays,
 		.pfn = sc->snap->page.pfn,
 		.opts = sc->snap->query.opts & RV_OPT_FOLIO,
 	};
-	struct rv_place *walked;
+	struct rv_place *walked = NULL;
 	struct rv_stray *stray;
 	struct rv_snap *again;
+	u32 n;
 
 	if (!strays->len)
 		return 0;
@@ -304,9 +311,10 @@ static int rv_look_again(struct rv_scan *sc, struct rv_table *strays,
 	again = rv_walk(&q);
 	if (IS_ERR(again))
 		return PTR_ERR(again);
-	walked = rv_snap_lost(again) ? NULL : rv_walked_places(again);
+	if (!rv_snap_lost(again))
+		walked = rv_walked_places(again, &n);
 	if (walked)
-		rv_keep_strays(sc, strays, walked, again->ptes.len, wanted);
+		rv_keep_strays(sc, strays, walked, n, wanted);
 	kvfree(walked);
 	rv_snap_free(again);
 	return walked ? 0 : -ENOMEM;
@@ -330,17 +338,17 @@ static void rv_add_stray(struct rv_snap *s, struct rv_table *strays,
 }
 
 /* Both lists in one pass; they are sorted alike. */
-static void rv_compare(struct rv_scan *sc, const struct rv_place *walked)
+static void rv_compare(struct rv_scan *sc, const struct rv_place *walked, u32 n)
 {
 	const struct rv_place *seen = sc->found.rec;
 	struct rv_snap *s = sc->snap;
 	u32 i = 0, j = 0;
 	int order;
 
-	while (i < sc->found.len || j < s->ptes.len) {
+	while (i < sc->found.len || j < n) {
 		if (i == sc->found.len)
 			order = 1;
-		else if (j == s->ptes.len)
+		else if (j == n)
 			order = -1;
 		else
 			order = rv_cmp_place(&seen[i], &walked[j]);
@@ -355,14 +363,15 @@ static void rv_compare(struct rv_scan *sc, const struct rv_place *walked)
 
 static int rv_judge(struct rv_scan *sc)
 {
-	struct rv_place *walked = rv_walked_places(sc->snap);
+	u32 n;
+	struct rv_place *walked = rv_walked_places(sc->snap, &n);
 	int err;
 
 	if (!walked)
 		return -ENOMEM;
 	sort(sc->found.rec, sc->found.len, sizeof(struct rv_place),
 	     rv_cmp_place, NULL);
-	rv_compare(sc, walked);
+	rv_compare(sc, walked, n);
 	kvfree(walked);
 	err = rv_look_again(sc, &sc->snap->missing, RV_PRESENT);
 	return err ?: rv_look_again(sc, &sc->snap->extra, RV_ABSENT);

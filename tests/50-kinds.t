@@ -544,8 +544,8 @@ def check_folio(tap: Tap, scene: Scene, report: Report, what: str) -> None:
     """Every page of its folio; and a scan of all memory for the page."""
     page = report['page']
     verify = scene.ask(f"{page['pfn']} verify")['verify']
-    tap.is_equal((verify['found'], verify['missing'], verify['extra']),
-                 (len(report['ptes']), [], []),
+    tap.is_equal((verify['found'], verify['changed'], verify['missing'],
+                  verify['extra']), (len(report['ptes']), 0, [], []),
                  f'{what}: verify finds the same')
     folio = scene.ask(f"{page['pfn']} folio")
     everywhere = scene.witness_all(page['head'], 1 << page['order'])
