@@ -41,6 +41,9 @@
 #define RV_ATTEMPTS    64
 #define RV_WAIT_MAX_US 10000UL
 
+/* Attempts for a page without a count of which nothing else is known. */
+#define RV_FROZEN_LOOKS 3
+
 /**
  * struct rv_walker - one attempt
  * @snap: where records go
@@ -318,6 +321,10 @@ static int rv_walk_pfn(struct rv_walker *w, u64 pfn)
 	if (!folio_try_get(folio)) {
 		/* Free, or of a kind that keeps no count: nothing maps it. */
 		rv_page_facts(&w->snap->page, w->page, folio, 0, false);
+		/* Or just frozen, to be migrated or split. */
+		if (w->snap->page.kind == RV_KIND_OTHER &&
+		    w->snap->retries < RV_FROZEN_LOOKS)
+			return -EAGAIN;
 		return 0;
 	}
 	if (page_folio(w->page) == folio)
