@@ -119,7 +119,7 @@ int rv_ksym_init(void)
 
 	if (!walk || !mapped_walk || rv_ksym_init_locked())
 		return -ENOENT;
-	/* A folio since 6.10; a kernel without either has no such page. */
+	/* A folio since 6.10.  CONFIG_KALLSYMS_ALL finds it, if there is one. */
 	rv_huge_zero = rv_ksym_find_data("huge_zero_folio");
 	if (!rv_huge_zero)
 		rv_huge_zero = rv_ksym_find_data("huge_zero_page");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Forward: from a process and a virtual address to the page.
+ * Forward through page tables: from a process and a virtual address to the page,
+ * and for the scan of all memory from one entry to the next.
  */
 #include <linux/err.h>
 #include <linux/mm.h>
