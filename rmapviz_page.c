@@ -159,13 +159,14 @@ static s64 rv_expected_refs(struct folio *folio)
 	return refs + !folio_test_lru(folio);
 }
 
-/* Pages of a hugetlb folio have it in the first one. */
+/* What one entry maps, a hugetlb folio or by a PMD, has it in the first page. */
 static bool rv_page_exclusive(struct page *page, struct folio *folio)
 {
 	if (!folio_test_anon(folio) || folio_test_ksm(folio))
 		return false;
-	return PageAnonExclusive(folio_test_hugetlb(folio) ? &folio->page :
-							     page);
+	if (folio_test_large(folio) && folio_entire_mapcount(folio))
+		page = &folio->page;
+	return PageAnonExclusive(page);
 }
 
 /**

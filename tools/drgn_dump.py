@@ -228,7 +228,9 @@ class Folio:
 
     def exclusive(self) -> bool:
         """Whether the page is anonymous, and of one process alone."""
-        page = self.first if self.hugetlb() else self.page
+        # what one entry maps has it in its first page
+        whole = self.large and self._entire()
+        page = self.first if whole else self.page
         # 78fbe906cc90 ("mm/page-flags: reuse PG_mappedtodisk as
         # PG_anon_exclusive for PageAnon() pages"), 5.19
         return self._has(flags_of(page), 'anon_exclusive')
