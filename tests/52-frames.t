@@ -2,8 +2,8 @@
 """Frames that rmap does not map, and one that a PUD maps.
 
 Whatever a frame is, a query for it is answered: free, slab, page table,
-reserved, zero, in a balloon, poisoned, of a device; or refused with ENXIO,
-where no page is.
+reserved, zero, in a balloon, of a driver that can move it, poisoned, of a
+device; or refused with ENXIO, where no page is.
 """
 
 import random
@@ -25,11 +25,16 @@ SAMPLE = 60
 HUGE = 512
 GIGANTIC = 512 * 512
 ARGUMENTS = ('-device', 'virtio-balloon-pci')
-# 64 MB at 512 MB are a persistent memory's, which has a page for each frame
-PMEM = (512 << 20) >> 12
-APPEND = 'memmap=64M!512M hugepagesz=1G hugepages=1'
+# 64 MB at 512 MB are a persistent memory's, which has a page for each frame,
+# and 128 MB at 768 MB, which are a section that nothing else is in
+PMEM = [(512 << 20 >> 12) + 4096, (512 << 20 >> 12) + 16383,
+        (768 << 20 >> 12) + 4096, (768 << 20 >> 12) + 32767]
+APPEND = 'memmap=64M!512M memmap=128M!768M hugepagesz=1G hugepages=1'
 MODULES = ('virtio_balloon', 'libnvdimm', 'nd_btt', 'nd_pmem', 'nd_e820')
 BLOCK = '/sys/devices/system/memory'
+# flags that no page of a driver has; "mmap" of 5.10 is none to go by
+SAID = {'nopage', 'zero', 'ksm', 'huge', 'slab', 'pgtable', 'buddy',
+        'offline', 'reserved', 'anon', 'lru'}
 
 
 def kinds_of(scene: Scene, pfns: List[int]) -> List[Tuple[str, int]]:
@@ -139,6 +144,29 @@ def check_balloon(tap: Tap, guest: Guest) -> None:
     guest.qmp('balloon', value=memory)
 
 
+def check_movable(tap: Tap, guest: Guest) -> None:
+    """Pages that their driver can move: where zram keeps what it is given.
+
+    Nothing but the module tells which ones they are, but their number is
+    known, and so how many there must be in a sample.
+    """
+    guest.check('while read -r module; do insmod /lib/$module; done '
+                '</lib/zram.order; echo 256M >/sys/block/zram0/disksize; '
+                'dd if=/dev/urandom of=/tmp/noise bs=1M count=4 2>/dev/null; '
+                'for i in $(seq 32); do cat /tmp/noise; done >/dev/zram0; '
+                'sync; echo 1 >/proc/sys/vm/drop_caches')
+    unsaid = [pfn for pfn, some in enumerate(kpage.kpageflags(guest))
+              if not some & SAID]
+    zspages = int(guest.check('grep ^nr_zspages /proc/vmstat').split()[1])
+    some = random.Random(SEED).sample(unsaid, min(1000, len(unsaid)))
+    expected = zspages * len(some) / len(unsaid)
+    with Scene(guest) as scene:
+        got = kinds_of(scene, some).count(('movable', 0))
+    tap.ok(expected > 100 and abs(got - expected) < expected / 5,
+           f'{got} movable pages in a sample of {len(some)}, where '
+           f'{expected:.0f} must be of zram')
+
+
 def offline(guest: Guest) -> Set[int]:
     """Frames that kpageflags calls offline."""
     return {pfn for pfn, some in enumerate(kpage.kpageflags(guest))
@@ -173,12 +201,13 @@ def check_device(tap: Tap, guest: Guest) -> None:
     """Pages of persistent memory, which is no memory to the kernel."""
     for module in MODULES[1:]:
         load(guest, module)
-    if guest.run('until [ -e /dev/pmem0 ]; do sleep 0.1; done', 20).status:
-        tap.skip('memory of a device', 'no /dev/pmem0')
+    if guest.run('until [ -e /dev/pmem0 ] && [ -e /dev/pmem1 ]; '
+                 'do sleep 0.1; done', 20).status:
+        tap.skip('memory of a device', 'no /dev/pmem0 and pmem1')
         return
     with Scene(guest) as scene:
-        got = kinds_of(scene, [PMEM + 4096, PMEM + 16383])
-    tap.is_equal(got, [('device', 0)] * 2, 'memory of a device')
+        got = kinds_of(scene, PMEM)
+    tap.is_equal(got, [('device', 0)] * 4, 'memory of a device')
 
 
 def check_gigantic(tap: Tap, guest: Guest) -> None:
@@ -224,6 +253,7 @@ def main() -> None:
                     with Scene(guest) as scene:
                         check(tap, scene)
                 check_balloon(tap, guest)
+                check_movable(tap, guest)
                 check_offline(tap, guest)
                 check_device(tap, guest)
                 check_gigantic(tap, guest)

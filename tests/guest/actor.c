@@ -48,6 +48,7 @@
 #define REPLY_SIZE    (128 * 1024)
 #define MAX_WORDS     8192
 #define MAX_READS     16
+#define MPOL_MF_MOVE  2
 
 /* What old headers do not have. */
 #ifndef MAP_FIXED_NOREPLACE
@@ -470,6 +471,28 @@ static int cmd_prctlname(struct actor *a, char **words)
 		return err;
 	return result(prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, r.addr,
 			    r.pages * PAGE, words[3]));
+}
+
+static int cmd_move(struct actor *a, char **words)
+{
+	struct range r;
+	size_t node;
+	int err = get_full_range(a, words, &r), to, status;
+
+	if (err)
+		return err;
+	if (!number(words[3], &node))
+		return fail(a, EINVAL, "NODE expected");
+	to = node;
+	for (size_t i = 0; i < r.pages && !err; i++) {
+		char *page = r.addr + i * PAGE;
+
+		err = result(syscall(SYS_move_pages, 0, 1UL, &page, &to,
+				     &status, MPOL_MF_MOVE));
+		if (!err && status < 0)
+			err = status;
+	}
+	return err;
 }
 
 static int cmd_mlock(struct actor *a, char **words)
@@ -1092,6 +1115,7 @@ static const struct command {
 	  "VAR PAGE COUNT ADVICE: dontneed, pageout, hugepage, mergeable..." },
 	{ "prctlname", cmd_prctlname,
 	  "VAR PAGE COUNT NAME: name anonymous memory" },
+	{ "move", cmd_move, "VAR PAGE COUNT NODE: move pages to that node" },
 	{ "mlock", cmd_mlock, "VAR PAGE COUNT" },
 	{ "munlock", cmd_munlock, "VAR PAGE COUNT" },
 	{ "write", cmd_write,

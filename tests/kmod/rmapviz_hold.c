@@ -22,27 +22,36 @@ MODULE_PARM_DESC(pfn, "page to keep busy");
 
 static bool rmap;
 module_param(rmap, bool, 0);
-MODULE_PARM_DESC(rmap, "hold its anon_vma's lock instead of the folio lock");
+MODULE_PARM_DESC(rmap, "hold its rmap lock instead of the folio lock");
 
 static struct page *head;
 static struct task_struct *holder;
 static DECLARE_COMPLETION(held);
 
+/* That of its anon_vma's root or of its file; a mapping keeps either alive. */
+static struct rw_semaphore *rmap_lock(void)
+{
+	unsigned long mapping = (unsigned long)head->mapping;
+
+	if (PageAnon(head))
+		return &((struct anon_vma *)(mapping & ~3UL))->root->rwsem;
+	return &head->mapping->i_mmap_rwsem;
+}
+
 /* An rwsem is to be released by the task that took it, so a thread does both. */
 static int hold(void *unused)
 {
-	unsigned long mapping = (unsigned long)head->mapping;
-	struct anon_vma *av = (struct anon_vma *)(mapping & ~3UL);
+	struct rw_semaphore *lock = rmap_lock();
 
 	if (rmap)
-		down_write(&av->root->rwsem);
+		down_write(lock);
 	else
 		lock_page(head);
 	complete(&held);
 	while (!kthread_should_stop())
 		schedule_timeout_interruptible(HZ);
 	if (rmap)
-		up_write(&av->root->rwsem);
+		up_write(lock);
 	else
 		unlock_page(head);
 	return 0;
@@ -52,9 +61,11 @@ static int __init rmapviz_hold_init(void)
 {
 	struct page *page = pfn_to_online_page(pfn);
 
-	if (!page || !PageAnon(page))
+	if (!page)
 		return -EINVAL;
 	head = compound_head(page);
+	if (!head->mapping)
+		return -EINVAL;
 	if (!get_page_unless_zero(head))
 		return -EBUSY;
 	holder = kthread_run(hold, NULL, "rmapviz_hold");

@@ -29,6 +29,11 @@ _KINDS = (
 
 Flags = FrozenSet[str]
 
+# Bits that are flags of the page itself, of the same name.
+PLAIN: Flags = frozenset((
+    'referenced', 'uptodate', 'dirty', 'lru', 'active', 'writeback',
+    'swapbacked', 'unevictable', 'mlocked'))
+
 
 def names(word: int) -> Flags:
     """The names of the bits of one entry of /proc/kpageflags."""
