@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
 from rvtest import kpage  # noqa: E402
-from rvtest.bench import is_debug  # noqa: E402
 from rvtest.disk import SETUP, Disks  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402
 
@@ -333,17 +332,17 @@ def check_fate(tap: Tap, guest: Guest, fate: Fate) -> None:
 
 def check_writeback(tap: Tap, guest: Guest) -> None:
     """A page on its way to a slow disk, and nobody waits for it."""
-    # one a second, and this is to be asked before they have all gone
-    queue = 25 if is_debug(guest.series) else 4
     with Scene(guest) as scene:
-        scene.play(f'''
-            P map A {queue}
+        scene.play('''
+            P map A 4
             P write A
             P map M 8 shared file /dev/vdc 0
             P write M
+            P dio A 0 1 /dev/vdc
+            P dio A 1 1 /dev/vdc
+            P dio A 2 1 /dev/vdc
+            P dio A 3 1 /dev/vdc
             ''')
-        scene.play('\n'.join(f'P dio A {page} 1 /dev/vdc'
-                             for page in range(queue)))
         pfn = scene.pfn('P', 'M', 7)
         guest.check('old; cd /proc/sys/vm; echo 1 >dirty_expire_centisecs; '
                     'echo 1 >dirty_writeback_centisecs; sleep 0.5')
@@ -375,7 +374,7 @@ def main() -> None:
     with Tap() as tap, Disks() as disks:
         for series in kernels():
             tap.prefix = f'{series}: '
-            with Guest(series, extra_args=disks.arguments()) as guest:
+            with Guest(series, extra_args=disks.arguments(series)) as guest:
                 prepare(guest)
                 check_quiet(tap, guest)
                 for holder in HOLDERS:

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import List, Optional, Type
 
+from .bench import is_debug
+
 SIZE = 256 << 20
 
 
@@ -36,11 +38,12 @@ class Disks:
                  trace: Optional[TracebackType]) -> None:
         shutil.rmtree(self._dir, ignore_errors=True)
 
-    def arguments(self) -> List[str]:
-        """For QEMU."""
+    def arguments(self, series: str = '') -> List[str]:
+        """For QEMU; where the guest is slow, the slow disk is slower."""
+        slow = ('throttling.bps-total=800' if is_debug(series) else
+                'throttling.iops-total=1')
         found: List[str] = []
-        for name, more in (('vda', ''), ('vdb', ''),
-                           ('vdc', ',throttling.iops-total=1')):
+        for name, more in ('vda', ''), ('vdb', ''), ('vdc', f',{slow}'):
             found += ['-drive', f'if=virtio,format=raw,cache=unsafe,'
                                 f'file={self._dir}/{name}{more}']
         return found
