@@ -13,6 +13,7 @@ module says in the same words before and after the dump must be equal.
 
 import copy
 import json
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -30,8 +31,7 @@ from compare import counts, differences  # noqa: E402
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
 from rvtest import witness  # noqa: E402
-from rvtest.bench import (  # noqa: E402
-    Unavailable, is_debug, some_kernels)
+from rvtest.bench import Unavailable, is_debug  # noqa: E402
 from rvtest.disk import Disks  # noqa: E402
 from rvtest.report import Report  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402
@@ -326,27 +326,44 @@ def check_live(tap: Tap, series: str, directory: Path) -> None:
                      f'{story.name}, read by drgn -k in the guest')
 
 
-def check_kernel(tap: Tap, series: str, disks: Disks, directory: Path,
-                 in_full: bool) -> None:
-    """All stories on one kernel; in full, by all ways that there are."""
+def is_available(tap: Tap, series: str) -> bool:
+    """Whether there is all that it takes; if not, that is a skip."""
     try:
         witness.drgn_root()
         witness.vmlinux(series)
     except Unavailable as error:
-        tap.skip('all stories', str(error))
-        return
+        tap.skip(f'{series}: all stories', str(error))
+        return False
+    return True
+
+
+def chosen(tap: Tap) -> List[str]:
+    """Those that KERNEL names; else the oldest and the newest that can be
+    tried, for it takes long."""
+    asked = kernels()
+    if os.environ.get('KERNEL', '').split():
+        return [series for series in asked if is_available(tap, series)]
+    found: List[str] = []
+    for order in (asked, asked[::-1]):
+        found += [next((series for series in order
+                        if series in found or is_available(tap, series)), '')]
+    return sorted(set(found) - {''}, key=asked.index)
+
+
+def check_kernel(tap: Tap, series: str, disks: Disks, directory: Path
+                 ) -> None:
+    """All stories on one kernel."""
     vmcore = directory / 'vmcore'
     seen = look(series, disks, vmcore)
     compare_all(tap, seen, rebuild(series, vmcore, seen.questions))
-    if in_full:
-        compare_old(tap, series, vmcore, seen)
+    compare_old(tap, series, vmcore, seen)
     compare_frames(tap, series, vmcore, seen.frames)
     deepest = max((answer for answer in seen.answers if answer
                    and answer['page'] and answer['page']['kind'] == 'anon'),
                   key=lambda answer: len(answer['anon_vmas']))
     check_compare(tap, deepest)
     vmcore.unlink()
-    if in_full and not is_debug(series):    # they are slow enough
+    if not is_debug(series):    # they are slow enough
         check_live(tap, series, directory)
 
 
@@ -355,12 +372,10 @@ def main() -> None:
     build = TESTS.parent / 'build'      # has room for dumps
     build.mkdir(exist_ok=True)
     with Tap() as tap, Disks() as disks:
-        in_full = some_kernels(tap)
-        for series in kernels():
+        for series in chosen(tap):
             tap.prefix = f'{series}: '
             with tempfile.TemporaryDirectory(prefix='drgn.', dir=build) as new:
-                check_kernel(tap, series, disks, Path(new),
-                             series in in_full)
+                check_kernel(tap, series, disks, Path(new))
 
 
 if __name__ == '__main__':
