@@ -10,7 +10,6 @@ which, only the oldest and the newest that can do it are tried.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Tap, build, kernels, root  # noqa: E402
 from rvtest.bench import (  # noqa: E402
-    BENCH, TOP, Unavailable, is_debug, release)
+    BENCH, TOP, Unavailable, is_debug, named, release)
 from rvtest.bochs import Bochs, bochs_root  # noqa: E402
 from rvtest.guest import complaints  # noqa: E402
 from rvtest.report import Mapping, faults, mappings  # noqa: E402
@@ -57,7 +56,7 @@ def choose(tap: Tap) -> List[str]:
     """The kernels to try; one that KERNEL names is tried, or skipped aloud."""
     asked = kernels()
     able = [series for series in asked if not why_not(series)]
-    if os.environ.get('KERNEL', '').split() or not able:
+    if named() or not able:
         for series in asked:
             if series not in able:
                 tap.skip(f'{series}: indirect branch tracking',

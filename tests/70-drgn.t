@@ -13,7 +13,6 @@ module says in the same words before and after the dump must be equal.
 
 import copy
 import json
-import os
 import sys
 import tempfile
 from collections import Counter
@@ -31,7 +30,7 @@ from compare import counts, differences  # noqa: E402
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
 from rvtest import witness  # noqa: E402
-from rvtest.bench import Unavailable, is_debug  # noqa: E402
+from rvtest.bench import Unavailable, is_debug, named  # noqa: E402
 from rvtest.disk import Disks  # noqa: E402
 from rvtest.report import Report  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402
@@ -341,7 +340,7 @@ def chosen(tap: Tap) -> List[str]:
     """Those that KERNEL names; else the oldest and the newest that can be
     tried, for it takes long."""
     asked = kernels()
-    if os.environ.get('KERNEL', '').split():
+    if named():
         return [series for series in asked if is_available(tap, series)]
     found: List[str] = []
     for order in (asked, asked[::-1]):

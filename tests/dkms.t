@@ -2,7 +2,6 @@
 """DKMS builds, signs, installs and removes the module; a guest runs it."""
 
 import hashlib
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Dict, List, Set
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
-from rvtest.bench import initramfs_with, is_debug, suites  # noqa: E402
+from rvtest.bench import (  # noqa: E402
+    initramfs_with, is_debug, named, suites)
 from rvtest.mok import NAME, make_key, why_not_signed  # noqa: E402
 from rvtest.system import System, version  # noqa: E402
 
@@ -177,7 +177,7 @@ def check_series(tap: Tap, series: str, scratch: Path) -> None:
 def first_of_suites(tap: Tap) -> List[str]:
     """The kernels that KERNEL names, or one of each suite."""
     chosen: Dict[str, str] = {}
-    if os.environ.get('KERNEL', '').split():
+    if named():
         return kernels()
     for series in kernels():
         if chosen.setdefault(suites(series)[0], series) != series:

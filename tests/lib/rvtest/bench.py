@@ -25,13 +25,18 @@ def _known() -> Dict[str, List[str]]:
             if line.strip() and not line.startswith('#')}
 
 
+def named() -> List[str]:
+    """The series that KERNEL names, if any."""
+    return os.environ.get('KERNEL', '').split()
+
+
 def kernels() -> List[str]:
     """The series in tests/kernels, or those that KERNEL names.
 
     SERIES-debug is one too, but is tested with when it is named only.
     """
     known = _known()
-    chosen = os.environ.get('KERNEL', '').split() or list(known)
+    chosen = named() or list(known)
     for series in chosen:
         if re.sub('-debug$', '', series) not in known:
             raise SystemExit(f'{series} is not in tests/kernels')
@@ -42,7 +47,7 @@ def some_kernels(tap: Tap) -> List[str]:
     """Kernels for what takes long: the oldest and the newest, if KERNEL names
     none.  Those that are left out are noted."""
     chosen = kernels()
-    if os.environ.get('KERNEL', '').split():
+    if named():
         return chosen
     for series in chosen[1:-1]:
         tap.note(f'not with {series}, for it takes long; KERNEL={series} does')

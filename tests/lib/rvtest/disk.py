@@ -5,11 +5,20 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import List, Optional, Type
+from typing import List, Optional, Type, Union
 
 from .bench import is_debug
 
 SIZE = 256 << 20
+
+
+def mkfs(*arguments: Union[str, Path]) -> None:
+    """Make a file system, without a journal."""
+    # sbin is not in everybody's PATH
+    program = shutil.which('mkfs.ext4') or '/sbin/mkfs.ext4'
+    subprocess.run([program, '-q', '-O', '^has_journal', *arguments],
+                   check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL)
 
 
 class Disks:
@@ -24,11 +33,7 @@ class Disks:
         for name in ('vda', 'vdb', 'vdc'):
             with open(self._dir / name, 'wb') as image:
                 image.truncate(SIZE)
-        # Debian's e2fsprogs is required, but sbin not in everybody's PATH
-        mkfs = shutil.which('mkfs.ext4') or '/sbin/mkfs.ext4'
-        subprocess.run([mkfs, '-q', '-b', '4096', '-O', '^has_journal',
-                        '-E', 'lazy_itable_init=1', self._dir / 'vda'],
-                       check=True, stdin=subprocess.DEVNULL)
+        mkfs('-b', '4096', '-E', 'lazy_itable_init=1', self._dir / 'vda')
 
     def __enter__(self) -> 'Disks':
         return self

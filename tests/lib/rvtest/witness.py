@@ -2,12 +2,12 @@
 
 import base64
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import List, Sequence
 
 from .bench import BENCH, TOP, made
+from .disk import mkfs
 from .guest import Guest
 from .report import Report
 
@@ -65,12 +65,7 @@ def _disk(directory: Path, image: Path) -> str:
     """An image with what is in a directory, as an argument for QEMU."""
     used = subprocess.run(['du', '-sm', directory], check=True, text=True,
                           stdout=subprocess.PIPE).stdout.split()[0]
-    # Debian's e2fsprogs is required, but sbin not in everybody's PATH
-    mkfs = shutil.which('mkfs.ext4') or '/sbin/mkfs.ext4'
-    subprocess.run([mkfs, '-q', '-O', '^has_journal', '-d', directory, image,
-                    f'{int(used) * 5 // 4 + 64}M'],
-                   check=True, stdin=subprocess.DEVNULL,
-                   stdout=subprocess.DEVNULL)
+    mkfs('-d', directory, image, f'{int(used) * 5 // 4 + 64}M')
     return f'if=virtio,format=raw,cache=unsafe,file={image}'
 
 
