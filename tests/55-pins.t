@@ -353,6 +353,27 @@ def check_writeback(tap: Tap, guest: Guest) -> None:
         scene.play('P dioend')
 
 
+def check_busy(tap: Tap, guest: Guest) -> None:
+    """A page that another module holds."""
+    with Scene(guest) as scene:
+        scene.play('P map A 1\nP write A\n'
+                   'P map F 4 shared file /mnt/data 0\nP read F')
+        guest.check('sync; drain; old')
+        anon, file = scene.pfn('P', 'A'), scene.pfn('P', 'F', 3)
+        scene.play('P unmap F 0 4')
+        for name, pfn, held, outcome, reasons in (
+                ('a mapping that is not to be found', anon, 'mapcount=1',
+                 'SWAP_AGAIN', ['missed', 'dirty']),
+                ('a page that nobody maps, and somebody has locked', file, '',
+                 'SWAP_FAIL', ['pinned', 'locked'])):
+            guest.check(f'insmod /lib/rmapviz_hold.ko pfn={pfn} {held}')
+            reclaim = scene.ask(f'{pfn}')['reclaim']
+            guest.check('rmmod rmapviz_hold')
+            tap.is_equal((reclaim['outcome'], reclaim['reasons']),
+                         (outcome, reasons),
+                         f'{name}: {outcome}, {" ".join(reasons)}')
+
+
 def check_unmapped(tap: Tap, guest: Guest) -> None:
     """What rmap does not map has no pins, and no fate."""
     flags = kpage.kpageflags(guest)
@@ -382,6 +403,7 @@ def main() -> None:
                 for fate in FATES:
                     check_fate(tap, guest, fate)
                 check_writeback(tap, guest)
+                check_busy(tap, guest)
                 check_unmapped(tap, guest)
                 tap.is_equal(guest.kernel_complaints(), [],
                              'the kernel has nothing to complain of')

@@ -3,8 +3,8 @@
  * rmapviz_hold - keep a page busy, to see what happens to who asks for it
  *
  * While it is loaded, it holds the folio lock or the rmap lock (for write) of
- * the page that its parameters name.  For tests only: reclaim, migration and
- * exit wait as long as it stays.
+ * the page that its parameters name, or counts a mapping that is not there.  For
+ * tests only: reclaim, migration and exit wait as long as it stays.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -23,6 +23,10 @@ MODULE_PARM_DESC(pfn, "page to keep busy");
 static bool rmap;
 module_param(rmap, bool, 0);
 MODULE_PARM_DESC(rmap, "hold its rmap lock instead of the folio lock");
+
+static bool mapcount;
+module_param(mapcount, bool, 0);
+MODULE_PARM_DESC(mapcount, "hold no lock, but let it be mapped once too often");
 
 static struct page *head;
 static struct task_struct *holder;
@@ -43,14 +47,18 @@ static int hold(void *unused)
 {
 	struct rw_semaphore *lock = rmap_lock();
 
-	if (rmap)
+	if (mapcount)
+		atomic_inc(&head->_mapcount);
+	else if (rmap)
 		down_write(lock);
 	else
 		lock_page(head);
 	complete(&held);
 	while (!kthread_should_stop())
 		schedule_timeout_interruptible(HZ);
-	if (rmap)
+	if (mapcount)
+		atomic_dec(&head->_mapcount);
+	else if (rmap)
 		up_write(lock);
 	else
 		unlock_page(head);
