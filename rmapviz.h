@@ -409,6 +409,8 @@ struct rv_snap *rv_snap_alloc(const struct rv_query *q);
 void rv_snap_clear(struct rv_snap *s);
 u64 rv_snap_lost(const struct rv_snap *s);
 int rv_snap_grow(struct rv_snap *s);
+void rv_snap_sort_ptes(struct rv_snap *s);
+void rv_snap_drop_repeats(struct rv_snap *s);
 void rv_snap_put_refs(struct rv_snap *s);
 void rv_snap_free(struct rv_snap *s);
 

@@ -380,28 +380,6 @@ static int rv_cmp_avc(const void *a, const void *b)
 	return x->av < y->av ? -1 : x->av > y->av;
 }
 
-static int rv_cmp_pte(const void *a, const void *b)
-{
-	const struct rv_pte *x = a, *y = b;
-
-	if (x->vma != y->vma)
-		return x->vma < y->vma ? -1 : 1;
-	return x->addr < y->addr ? -1 : x->addr > y->addr;
-}
-
-/* A KSM walk calls back twice for some VMAs; one (vma, addr) is one entry. */
-static void rv_unique_ptes(struct rv_snap *s)
-{
-	struct rv_pte *ptes = s->ptes.rec;
-	u32 i, len = 0;
-
-	for (i = 0; i < s->ptes.len; i++)
-		if (!len || ptes[i].vma == RV_NONE ||
-		    rv_cmp_pte(&ptes[len - 1], &ptes[i]))
-			ptes[len++] = ptes[i];
-	s->ptes.len = len;
-}
-
 /* --------------------------------------------------------------- totals -- */
 
 static void rv_count_avcs(struct rv_snap *s)
@@ -465,11 +443,7 @@ int rv_resolve(struct rv_snap *s)
 		return err;
 	rv_order_lines(s);
 	sort(s->avcs.rec, s->avcs.len, sizeof(struct rv_avc), rv_cmp_avc, NULL);
-	sort(s->ptes.rec, s->ptes.len, sizeof(struct rv_pte), rv_cmp_pte, NULL);
-	rv_unique_ptes(s);
-	/* Those twice called back for were also twice found. */
-	if (s->page.kind == RV_KIND_KSM)
-		s->reclaim.found = s->ptes.len;
+	rv_snap_sort_ptes(s);
 	rv_count_avcs(s);
 	rv_count_vmas(s);
 	s->reclaim.swap_free = get_nr_swap_pages();

@@ -13,6 +13,7 @@
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
 
 #include "rmapviz.h"
 
@@ -295,6 +296,46 @@ int rv_snap_grow(struct rv_snap *s)
 			return -ENOMEM;
 	rv_snap_clear(s);
 	return 0;
+}
+
+static int rv_cmp_pte(const void *a, const void *b)
+{
+	const struct rv_pte *x = a, *y = b;
+
+	if (x->vma != y->vma)
+		return x->vma < y->vma ? -1 : 1;
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+/**
+ * rv_snap_sort_ptes() - put page-table entries in the order of VMA and address
+ * @s: the snapshot
+ *
+ * Context: Any.
+ */
+void rv_snap_sort_ptes(struct rv_snap *s)
+{
+	sort(s->ptes.rec, s->ptes.len, sizeof(struct rv_pte), rv_cmp_pte, NULL);
+}
+
+/**
+ * rv_snap_drop_repeats() - keep one of entries that are of the same place
+ * @s: the snapshot of one page; its entries are sorted as well
+ *
+ * Context: Any.
+ */
+void rv_snap_drop_repeats(struct rv_snap *s)
+{
+	struct rv_pte *ptes = s->ptes.rec;
+	u32 i, len = 0;
+
+	rv_snap_sort_ptes(s);
+	for (i = 0; i < s->ptes.len; i++)
+		if (!len || ptes[i].vma == RV_NONE ||
+		    rv_cmp_pte(&ptes[len - 1], &ptes[i]))
+			ptes[len++] = ptes[i];
+	s->ptes.len = len;
+	s->reclaim.found = len;
 }
 
 /**

@@ -205,15 +205,12 @@ static int rv_cmp_place(const void *a, const void *b)
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
-/*
- * What a walk found, in the same order, and how much that is; NULL without
- * memory.  A KSM walk calls back twice for some places, which are one each.
- */
-static struct rv_place *rv_walked_places(const struct rv_snap *s, u32 *nr)
+/* What a walk found, in the same order; NULL without memory. */
+static struct rv_place *rv_walked_places(const struct rv_snap *s)
 {
 	struct rv_place *places;
 	const struct rv_pte *pte;
-	u32 n = 0, i;
+	u32 n = 0;
 
 	places = kvmalloc_array(s->ptes.len + 1, sizeof(*places), GFP_KERNEL);
 	if (!places)
@@ -225,9 +222,6 @@ static struct rv_place *rv_walked_places(const struct rv_snap *s, u32 *nr)
 		places[n++].addr = pte->addr;
 	}
 	sort(places, n, sizeof(*places), rv_cmp_place, NULL);
-	for (*nr = 0, i = 0; i < n; i++)
-		if (!i || rv_cmp_place(&places[i - 1], &places[i]))
-			places[(*nr)++] = places[i];
 	return places;
 }
 
@@ -302,7 +296,6 @@ static int rv_look_again(struct rv_scan *sc, struct rv_table *strays,
 	struct rv_place *walked = NULL;
 	struct rv_stray *stray;
 	struct rv_snap *again;
-	u32 n;
 
 	if (!strays->len)
 		return 0;
@@ -312,9 +305,9 @@ static int rv_look_again(struct rv_scan *sc, struct rv_table *strays,
 	if (IS_ERR(again))
 		return PTR_ERR(again);
 	if (!rv_snap_lost(again))
-		walked = rv_walked_places(again, &n);
+		walked = rv_walked_places(again);
 	if (walked)
-		rv_keep_strays(sc, strays, walked, n, wanted);
+		rv_keep_strays(sc, strays, walked, again->ptes.len, wanted);
 	kvfree(walked);
 	rv_snap_free(again);
 	return walked ? 0 : -ENOMEM;
@@ -363,15 +356,14 @@ static void rv_compare(struct rv_scan *sc, const struct rv_place *walked, u32 n)
 
 static int rv_judge(struct rv_scan *sc)
 {
-	u32 n;
-	struct rv_place *walked = rv_walked_places(sc->snap, &n);
+	struct rv_place *walked = rv_walked_places(sc->snap);
 	int err;
 
 	if (!walked)
 		return -ENOMEM;
 	sort(sc->found.rec, sc->found.len, sizeof(struct rv_place),
 	     rv_cmp_place, NULL);
-	rv_compare(sc, walked, n);
+	rv_compare(sc, walked, sc->snap->ptes.len);
 	kvfree(walked);
 	err = rv_look_again(sc, &sc->snap->missing, RV_PRESENT);
 	return err ?: rv_look_again(sc, &sc->snap->extra, RV_ABSENT);

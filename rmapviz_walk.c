@@ -480,5 +480,8 @@ struct rv_snap *rv_walk(const struct rv_query *q)
 		rv_snap_free(s);
 		return ERR_PTR(err);
 	}
+	/* Twice called back for some places, which are one entry each. */
+	if (s->page.kind == RV_KIND_KSM)
+		rv_snap_drop_repeats(s);
 	return s;
 }
