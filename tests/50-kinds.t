@@ -432,7 +432,7 @@ SWAP = (
     Story('a page that came back from swap for one of two', '''
         P map M 4
         P write M
-        ! echo 1 >/proc/sys/vm/drop_caches
+        ! drain
         P madvise M 0 4 pageout
         ! sleep 0.5
         P fork C

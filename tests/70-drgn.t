@@ -148,7 +148,7 @@ def settle(guest: Guest) -> None:
                 'echo 0 >/proc/sys/vm/dirty_writeback_centisecs; '
                 'damon=/sys/module/damon_stat/parameters/enabled; '
                 '! test -e $damon || echo N >$damon; '
-                'echo 1 >/proc/sys/vm/drop_caches')
+                'drain')
 
 
 class Seen(NamedTuple):

@@ -67,15 +67,14 @@ class Scene:
     def story(self, told: str) -> None:
         """A story in which a line with ! is for the shell.
 
-        At the end what waits in per-CPU batches comes to rest, which is what
-        the kernel sees to before it drops caches.
+        At the end what waits in per-CPU batches comes to rest.
         """
         for line in told.strip().splitlines():
             if line.strip().startswith('!'):
                 self.guest.check(line.strip()[1:])
             else:
                 self.play(line)
-        self.guest.check('echo 1 >/proc/sys/vm/drop_caches')
+        self.guest.check('drain')
 
     def names(self) -> Dict[int, str]:
         """The actors' names by pid."""
