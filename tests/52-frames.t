@@ -155,8 +155,9 @@ def check_movable(tap: Tap, guest: Guest) -> None:
                 'dd if=/dev/urandom of=/tmp/noise bs=1M count=4 2>/dev/null; '
                 'for i in $(seq 32); do cat /tmp/noise; done >/dev/zram0; '
                 'sync; echo 1 >/proc/sys/vm/drop_caches')
-    unsaid = [pfn for pfn, some in enumerate(kpage.kpageflags(guest))
-              if not some & SAID]
+    flags = kpage.kpageflags(guest)
+    unsaid = [pfn for frames in kpage.memory(guest) for pfn in frames
+              if not flags[pfn] & SAID]
     zspages = int(guest.check('grep ^nr_zspages /proc/vmstat').split()[1])
     some = random.Random(SEED).sample(unsaid, min(1000, len(unsaid)))
     expected = zspages * len(some) / len(unsaid)
@@ -245,7 +246,7 @@ def main() -> None:
     with Tap() as tap:
         for series in some_kernels(tap):
             tap.prefix = f'{series}: '
-            with Guest(series, memory_mb=3072, append=APPEND,
+            with Guest(series, memory_mb=3584, append=APPEND,
                        extra_args=ARGUMENTS) as guest:
                 load(guest, MODULES[0])
                 check_samples(tap, guest)

@@ -181,10 +181,7 @@ def check_sample(tap: Tap, guest: Guest, frames: List[Frame]) -> None:
 
 def check_sweep(tap: Tap, guest: Guest) -> None:
     """Every frame, in a storm."""
-    memory = [int(line.split('-')[1].split()[0], 16)
-              for line in guest.check('cat /proc/iomem').splitlines()
-              if 'System RAM' in line]
-    last = (max(memory) >> 12) + BEYOND
+    last = kpage.memory(guest)[-1][-1] + BEYOND
     with Scene(guest) as scene:
         start_storm(scene)
         start = time.monotonic()

@@ -114,3 +114,17 @@ def kpagecount(guest: Guest, first: int = 0,
                count: int = 0) -> Tuple[int, ...]:
     """How often frames are mapped, all of them without a count."""
     return _words(guest, '/proc/kpagecount', first, count)
+
+
+def memory(guest: Guest) -> List[range]:
+    """Frames of memory, which may have holes between them.
+
+    Of a hole kpageflags can say "nopage", or nothing, as from 7.3 on.
+    """
+    found = []
+    for line in guest.check('cat /proc/iomem').splitlines():
+        span, _, name = line.partition(' : ')
+        if name == 'System RAM':
+            first, last = (int(word, 16) for word in span.split('-'))
+            found.append(range(first >> 12, (last >> 12) + 1))
+    return found
