@@ -9,6 +9,7 @@
 
 import random
 import sys
+import time
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
 from rvtest import kpage  # noqa: E402
-from rvtest.disk import SETUP, Disks  # noqa: E402
+from rvtest.disk import SETUP, Disks, hold, let_go  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402
 
 QUIET = 1000
@@ -32,6 +33,7 @@ class Holder(NamedTuple):
     told: str
     page: int
     release: str
+    reads: bool = False     # it waits for a disk
 
 
 HOLDERS = (
@@ -86,14 +88,11 @@ HOLDERS = (
         P uring M 0 {HUGE}
         ''', 77, 'P uringend'),
 
-    Holder('a direct read of a slow disk', '''
+    Holder('a direct read of a disk', '''
         P map M 4
         P write M
-        P dio M 0 1 /dev/vdc
-        P dio M 1 1 /dev/vdc
-        P dio M 2 1 /dev/vdc
         P dio M 3 1 /dev/vdc
-        ''', 3, 'P dioend'),
+        ''', 3, 'P dioend', reads=True),
 )
 
 
@@ -233,15 +232,13 @@ FATES = (
 
 
 def prepare(guest: Guest) -> None:
-    """Disks, ramfs, huge pages; "old" lets all pages look unused,
-    "drain" gets them out of per-CPU batches."""
+    """Disks, ramfs, huge pages; "old" lets all pages look unused."""
     guest.check(SETUP)
     guest.check('head -c 262144 </bin/busybox >/mnt/data; sync; '
                 'echo 8 >/proc/sys/vm/nr_hugepages; '
                 'echo 4096 >/sys/kernel/debug/fault_around_bytes; '
                 'mkdir /ram; mount -t ramfs ram /ram')
-    guest.check('drain() { echo 1 >/proc/sys/vm/drop_caches; }; '
-                'old() { for pid in $(pidof actor); do '
+    guest.check('old() { for pid in $(pidof actor); do '
                 'echo 1 >/proc/$pid/clear_refs; done; }')
 
 
@@ -296,10 +293,14 @@ def check_holder(tap: Tap, guest: Guest, holder: Holder) -> None:
         scene.story('\n'.join(told))
         pfn = scene.pfn('P', 'M', holder.page)
         pins = [scene.ask(f'{pfn}')['page']['pins']]
+        if holder.reads:
+            hold(guest, 'read')
         scene.story(last)
         pfn = scene.pfn('P', 'M', holder.page)
         report = scene.ask(f'{pfn}')
         pins.append(report['page']['pins'])
+        if holder.reads:
+            let_go(guest)
         scene.story(holder.release)
         pins.append(scene.ask(f'{pfn}')['page']['pins'])
         tap.ok(pins[0] == 0 < pins[1] and pins[2] == 0,
@@ -331,26 +332,22 @@ def check_fate(tap: Tap, guest: Guest, fate: Fate) -> None:
 
 
 def check_writeback(tap: Tap, guest: Guest) -> None:
-    """A page on its way to a slow disk, and nobody waits for it."""
+    """A page on its way to a disk, and nobody waits for it."""
     with Scene(guest) as scene:
-        scene.play('''
-            P map A 4
-            P write A
-            P map M 8 shared file /dev/vdc 0
-            P write M
-            P dio A 0 1 /dev/vdc
-            P dio A 1 1 /dev/vdc
-            P dio A 2 1 /dev/vdc
-            P dio A 3 1 /dev/vdc
-            ''')
-        pfn = scene.pfn('P', 'M', 7)
+        hold(guest, 'write')
+        scene.play('P map M 1 shared file /dev/vdc 0\nP write M')
+        pfn = scene.pfn('P', 'M')
         guest.check('old; cd /proc/sys/vm; echo 1 >dirty_expire_centisecs; '
-                    'echo 1 >dirty_writeback_centisecs; sleep 0.5')
+                    'echo 1 >dirty_writeback_centisecs')
+        for _ in range(300):
+            if 'writeback' in kpage.kpageflags(guest, pfn, 1)[0]:
+                break
+            time.sleep(0.1)
         reclaim = scene.ask(f'{pfn}')['reclaim']
+        let_go(guest)
         tap.is_equal((reclaim['outcome'], reclaim['reasons']),
                      ('SWAP_AGAIN', ['writeback']),
                      'a page on its way to the disk: SWAP_AGAIN')
-        scene.play('P dioend')
 
 
 def check_busy(tap: Tap, guest: Guest) -> None:
@@ -395,7 +392,7 @@ def main() -> None:
     with Tap() as tap, Disks() as disks:
         for series in kernels():
             tap.prefix = f'{series}: '
-            with Guest(series, extra_args=disks.arguments(series)) as guest:
+            with Guest(series, extra_args=disks.arguments()) as guest:
                 prepare(guest)
                 check_quiet(tap, guest)
                 for holder in HOLDERS:

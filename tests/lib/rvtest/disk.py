@@ -1,4 +1,4 @@
-"""Disks for guests: for a real page cache, for swap, and for slow reads."""
+"""Disks for guests: a real page cache, swap, and one that can be stopped."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import List, Optional, Type, Union
 
-from .bench import is_debug
+from .guest import Guest
 
 SIZE = 256 << 20
 
@@ -24,7 +24,7 @@ def mkfs(*arguments: Union[str, Path]) -> None:
 class Disks:
     """Image files that QEMU serves as /dev/vda, /dev/vdb and /dev/vdc.
 
-    vda has a file system, vdb is for swap, and vdc does one request a second.
+    vda has a file system, vdb is for swap, and vdc can be told to wait.
     A context manager: they are gone with it.
     """
 
@@ -43,15 +43,30 @@ class Disks:
                  trace: Optional[TracebackType]) -> None:
         shutil.rmtree(self._dir, ignore_errors=True)
 
-    def arguments(self, series: str = '') -> List[str]:
-        """For QEMU; where the guest is slow, the slow disk is slower."""
-        slow = ('throttling.bps-total=800' if is_debug(series) else
-                'throttling.iops-total=1')
+    def arguments(self) -> List[str]:
+        """For QEMU."""
+        plain = 'file.filename'
+        breakable = 'file.driver=blkdebug,file.image.filename'
         found: List[str] = []
-        for name, more in ('vda', ''), ('vdb', ''), ('vdc', f',{slow}'):
-            found += ['-drive', f'if=virtio,format=raw,cache=unsafe,'
-                                f'file={self._dir}/{name}{more}']
+        for name, file in ('vda', plain), ('vdb', plain), ('vdc', breakable):
+            found += ['-drive', f'if=virtio,id={name},format=raw,'
+                                f'cache=unsafe,{file}={self._dir}/{name}']
         return found
+
+
+def hold(guest: Guest, what: str) -> None:
+    """The next read or write of vdc waits until let_go()."""
+    _tell(guest, f'break {what}_aio held')
+
+
+def let_go(guest: Guest) -> None:
+    """What waits goes on."""
+    _tell(guest, 'remove_break held')
+
+
+def _tell(guest: Guest, command: str) -> None:
+    guest.qmp('human-monitor-command',
+              **{'command-line': f'qemu-io vdc "{command}"'})
 
 
 # What a guest with these disks runs first.
