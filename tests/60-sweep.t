@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap  # noqa: E402
 from rvtest import kpage  # noqa: E402
-from rvtest.bench import some_kernels  # noqa: E402
+from rvtest.bench import is_debug, some_kernels  # noqa: E402
 from rvtest.disk import SETUP, Disks  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402
 
@@ -76,8 +76,9 @@ def start_storm(scene: Scene) -> None:
     for loop in LOOPS:
         scene.play(f'P fork {loop}')
     # with pauses: on an emulated machine they would leave no time to ask
-    loops = ' '.join(f'while [ -e /tmp/storm ]; do {loop} {loop}; usleep '
-                     '500000; echo >>/tmp/rounds; done >/dev/null 2>&1 &'
+    pause = 5 if is_debug(guest.series) else 0.5
+    loops = ' '.join(f'while [ -e /tmp/storm ]; do {loop} {loop}; sleep '
+                     f'{pause}; echo >>/tmp/rounds; done >/dev/null 2>&1 &'
                      for loop in LOOPS)
     guest.check(f'touch /tmp/storm; {loops}')
 
@@ -215,7 +216,9 @@ def main() -> None:
     with Tap() as tap, Disks() as disks:
         for series in some_kernels(tap):
             tap.prefix = f'{series}: '
-            with Guest(series, memory_mb=256,
+            # a frame takes a debug kernel long; it gets twice what is said
+            memory = 128 if is_debug(series) else 256
+            with Guest(series, memory_mb=memory,
                        extra_args=disks.arguments()) as guest:
                 guest.check(SETUP)
                 check_far(tap, guest)
