@@ -79,9 +79,10 @@ static unsigned long rv_skip(struct mm_struct *mm, unsigned long addr,
 
 	pudp = pud_offset_lockless(p4dp, p4d, addr);
 	pud = READ_ONCE(*pudp);
-	if (!pud_present(pud))
+	/* pud_present() and pud_leaf() may not know one that forbids access */
+	if (!pte_present(__pte(pud_val(pud))))
 		return PUD_SIZE - (addr & ~PUD_MASK);
-	if (pud_leaf(pud)) {
+	if (pud_val(pud) & _PAGE_PSE) {
 		rv_leaf(e, addr, PUD_SIZE, __pte(pud_val(pud)));
 		return 0;
 	}

@@ -26,10 +26,12 @@ HUGE = 512
 GIGANTIC = 512 * 512
 ARGUMENTS = ('-device', 'virtio-balloon-pci')
 # 64 MB at 512 MB are a persistent memory's, which has a page for each frame,
-# and 128 MB at 768 MB, which are a section that nothing else is in
+# and 128 MB at 768 MB, which are a section that nothing else is in; the kernel
+# must not sit in the only gigabyte that can be a gigantic page
 PMEM = [(512 << 20 >> 12) + 4096, (512 << 20 >> 12) + 16383,
         (768 << 20 >> 12) + 4096, (768 << 20 >> 12) + 32767]
-APPEND = 'memmap=64M!512M memmap=128M!768M hugepagesz=1G hugepages=1'
+APPEND = ('memmap=64M!512M memmap=128M!768M hugepagesz=1G hugepages=1 '
+          'nokaslr')
 MODULES = ('virtio_balloon', 'libnvdimm', 'nd_btt', 'nd_pmem', 'nd_e820')
 BLOCK = '/sys/devices/system/memory'
 # flags that no page of a driver has; "mmap" of 5.10 is none to go by
@@ -234,6 +236,16 @@ def check_gigantic(tap: Tap, guest: Guest) -> None:
                      ('hugetlb', 18, f'{page:#x}', 0, ['pud', 'pud']),
                      'a gigantic page: hugetlb, by PUD')
         folio = scene.ask(f'{pfn} folio')
+        scene.play(f'C mprotect G 0 {GIGANTIC} none')
+        closed = scene.ask(f'{pfn} verify')
+        tap.is_equal((['protnone' in pte['flags'] for pte in closed['ptes']],
+                      closed['verify'].get('found'),
+                      closed['verify']['missing'], closed['verify']['extra']),
+                     ([False, True], 2, [], []),
+                     'a gigantic page without access: found by verify too')
+        where = f"pid {scene.pids['C']} {0x20000000000 + page * 4096:#x}"
+        tap.is_equal(scene.ask(where)['page']['pfn'], pfn,
+                     'a gigantic page without access: found by its address')
         head = folio['page']['head']
         tap.is_equal([(pte['addr'], pte['pfn'], pte['pages'])
                       for pte in folio['ptes']],
