@@ -56,7 +56,6 @@ static void rv_put_mms(struct rv_scan *sc)
 
 	rv_for_each(key, &sc->mms, rv_key)
 		mmdrop((struct mm_struct *)key->ptr);
-	sc->mms.len = 0;
 }
 
 static void rv_list_mm(struct rv_scan *sc, struct task_struct *task)
