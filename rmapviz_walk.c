@@ -142,6 +142,15 @@ static bool rv_record_pte(struct rv_walker *w,
 	return true;
 }
 
+/* Still the VMA that was recorded, and not another in its place? */
+static bool rv_is_vma(const struct rv_snap *s, const struct rv_vma *v,
+		      const struct vm_area_struct *vma)
+{
+	return v->start == vma->vm_start && v->end == vma->vm_end &&
+	       (v->mm == RV_NONE || rv_rec(&s->mms, rv_mm, v->mm)->key.ptr ==
+					    (unsigned long)vma->vm_mm);
+}
+
 /*
  * The record of the VMA that a walk calls back for.
  *
@@ -167,8 +176,7 @@ static struct rv_vma *rv_visit(struct rv_walker *w, struct vm_area_struct *vma)
 		return NULL;
 	v->visited = true;
 	if (!fresh)
-		w->snap->moved |= v->start != vma->vm_start ||
-				  v->end != vma->vm_end;
+		w->snap->moved |= !rv_is_vma(w->snap, v, vma);
 	else if (w->scope != RV_NONE)
 		rv_record_chain(w->snap, vma, v->key.id, w->scope);
 	return v;
