@@ -254,7 +254,7 @@ void rv_page_facts(struct rv_page *facts, struct page *page,
 		   struct folio *folio, int own_refs, bool own_lock)
 {
 	facts->pfn = page_to_pfn(page);
-	facts->head = folio_pfn(folio);
+	facts->head = own_refs ? folio_pfn(folio) : facts->pfn;
 	facts->ptr = (unsigned long)page;
 	facts->flags = rv_folio_flags(folio);
 	if (own_lock)

@@ -956,7 +956,8 @@ class Builder:
         refs = folio.expected_refs() if mapped else 0
         told = kind in MAPPED_KINDS
         return {
-            'pfn': folio.pfn, 'head': folio.head,
+            'pfn': folio.pfn,
+            'head': folio.head if folio.refcount else folio.pfn,
             'order': folio.pages.bit_length() - 1 if folio.refcount else 0,
             'kind': kind, 'flags': flag_names(folio, mapping),
             'mapping': mapping, 'index': f'{index:#x}' if mapping else None,
