@@ -461,7 +461,7 @@ u32 rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
 		    u32 scope);
 u32 rv_record_family(struct rv_snap *s, struct anon_vma *root);
 
-bool rv_page_has_mapping(struct folio *folio);
+bool rv_page_mappable(struct folio *folio);
 bool rv_page_walkable(struct folio *folio);
 void rv_page_hold_inode(struct folio *folio, struct rv_snap *s);
 void rv_page_facts(struct rv_page *facts, struct page *page,

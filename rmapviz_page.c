@@ -109,11 +109,11 @@ static enum rv_kind rv_kind(struct page *page, struct folio *folio,
 {
 	if (folio_test_hugetlb(folio))
 		return RV_KIND_HUGETLB;
-	if (!rv_page_has_mapping(folio))
+	if (!rv_page_mappable(folio))
 		return rv_unmapped_kind(page, folio);
 	if (folio_test_ksm(folio))
 		return RV_KIND_KSM;
-	if (folio_test_anon(folio))
+	if (folio_test_anon(folio) || folio_test_swapcache(folio))
 		return RV_KIND_ANON;
 	if (rv_in_page_cache(folio, own_lock))
 		return folio_test_swapbacked(folio) ? RV_KIND_SHMEM :
@@ -170,16 +170,18 @@ static bool rv_page_exclusive(struct page *page, struct folio *folio)
 }
 
 /**
- * rv_page_has_mapping() - may ->mapping be an anon_vma, KSM node or page cache?
+ * rv_page_mappable() - may ->mapping be an anon_vma, KSM node or page cache?
  * @folio: the folio, referenced
  *
  * If not, it is nothing that rmap_walk() or the folio lock is meant for.
  * Anonymous folios and page cache need not be on an LRU list: fresh ones wait
- * in a per-CPU batch.  Pages of drivers with a mapping can pass as well.
+ * in a per-CPU batch.  Pages of drivers with a mapping can pass as well.  In the
+ * swap cache shared memory has no mapping, nor has what was read ahead of who
+ * wants it.
  *
  * Context: Any; the answer holds while the folio is locked.
  */
-bool rv_page_has_mapping(struct folio *folio)
+bool rv_page_mappable(struct folio *folio)
 {
 	unsigned long mapping = rv_mapping_of(folio);
 
@@ -193,8 +195,9 @@ bool rv_page_has_mapping(struct folio *folio)
 	case RV_MAPPING_BITS_KSM:
 		return true;
 	case 0:
-		return mapping &&
-		       (folio_test_lru(folio) || folio_test_uptodate(folio));
+		if (!mapping)
+			return folio_test_swapcache(folio);
+		return folio_test_lru(folio) || folio_test_uptodate(folio);
 	default:
 		return false;
 	}

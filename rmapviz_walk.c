@@ -267,7 +267,7 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 	struct rv_snap *s = w->snap;
 	int err = 0;
 
-	if (rv_page_has_mapping(folio)) {
+	if (rv_page_mappable(folio)) {
 		rv_page_hold_inode(folio, s);
 		w->folio = folio;
 		if (rv_page_walkable(folio))
@@ -283,7 +283,7 @@ static int rv_walk_folio(struct rv_walker *w, struct folio *folio)
 {
 	int err = -EAGAIN;
 
-	if (!rv_page_has_mapping(folio)) {
+	if (!rv_page_mappable(folio)) {
 		rv_page_facts(&w->snap->page, w->page, folio, 1, false);
 		return 0;
 	}

@@ -465,6 +465,11 @@ LARGE = (
 
 STORIES = FILES + SHMEM + THP + HUGETLB + KSM + OWN + SWAP + LARGE
 
+# What was written to swap stays in memory, until somebody wants a lot of it.
+RECLAIM_FUNCTION = (
+    'reclaim() { local at=/proc/sys/vm/nr_hugepages; local n=$(cat $at); '
+    'echo 2000 >$at; echo $n >$at; }')
+
 # Merge what there is to merge; a page is merged when it is seen unchanged.
 KSM_FUNCTION = (
     'ksm() { local at=/sys/kernel/mm/ksm; local n=$(cat $at/full_scans); '
@@ -486,6 +491,7 @@ def prepare(guest: Guest) -> None:
     guest.check('echo 4096 >/sys/kernel/debug/fault_around_bytes')
     guest.check('mkdir /huge; mount -t tmpfs -o huge=always huge /huge; '
                 'echo 16 >/proc/sys/vm/nr_hugepages')
+    guest.check(RECLAIM_FUNCTION)
     guest.check(KSM_FUNCTION)
 
 
@@ -641,6 +647,36 @@ def check_story(tap: Tap, guest: Guest, story: Story,
             check_page(tap, scene, story, page, kernel)
 
 
+def check_read_ahead(tap: Tap, guest: Guest) -> None:
+    """Swap is read ahead of who wants it; no rmap knows such a page."""
+    with Scene(guest) as scene:
+        scene.story('''
+            P map M 64
+            P write M
+            ! drain
+            P madvise M 0 64 pageout
+            ! sleep 0.5
+            ! reclaim
+            P madvise M 0 64 willneed
+            ! sleep 0.5
+            ''')
+        before = kpage.kpageflags(guest)
+        found = [pfn for pfn, some in enumerate(before)
+                 if 'swapcache' in some and 'anon' not in some]
+        answers = scene.ask_all(f'{pfn}' for pfn in found)
+        after = kpage.kpageflags(guest)
+    # others than P want theirs back
+    pages = [answer['page'] for pfn, (_, answer) in zip(found, answers)
+             if before[pfn] == after[pfn]]
+    got = {(page['kind'], page['mapping'], page['mapcount'], page['pins'],
+            'swapcache' in page['flags']) for page in pages}
+    tap.note(f'{len(pages)} pages were read ahead from swap')
+    tap.is_equal((len(pages) >= 64, got),
+                 (True, {('anon', None, 0, 0, True)}),
+                 'pages that were read ahead from swap: anonymous, and nobody '
+                 'holds them')
+
+
 def chosen() -> List[Story]:
     """The stories whose names have a word that was given, or all."""
     return [story for story in STORIES
@@ -657,6 +693,7 @@ def main() -> None:
                 prepare(guest)
                 for story in chosen():
                     check_story(tap, guest, story, release(guest))
+                check_read_ahead(tap, guest)
                 tap.is_equal(guest.kernel_complaints(), [],
                              'the kernel has nothing to complain of')
 

@@ -356,7 +356,9 @@ def kind_of(folio: Folio) -> str:
         return unmapped_kind(folio)
     if folio.mapping & MAPPING_BITS == KSM:
         return 'ksm'
-    if folio.mapping & MAPPING_BITS == ANON:
+    # in the swap cache, not all have a mapping
+    if folio.mapping & MAPPING_BITS == ANON \
+            or not folio.mapping and folio.swapcache():
         return 'anon'
     if folio.cached():
         return 'shmem' if folio.has('swapbacked') else 'file'

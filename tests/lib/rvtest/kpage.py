@@ -49,6 +49,8 @@ def kind(flags: Flags) -> str:
     for flag, what in _KINDS:
         if flag in flags:
             return what
+    if {'swapcache', 'swapbacked'} <= flags:
+        return 'anon'
     if 'lru' in flags or 'mmap' in flags:
         return 'shmem' if 'swapbacked' in flags else 'file'
     return 'unknown'
