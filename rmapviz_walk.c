@@ -66,6 +66,13 @@ struct rv_walker {
 
 /* ------------------------------------------------ callbacks of rmap_walk -- */
 
+/* pte_protnone() is always false on a kernel without NUMA balancing. */
+static bool rv_pte_protnone(pte_t pte)
+{
+	return (pte_flags(pte) & (_PAGE_PROTNONE | _PAGE_PRESENT)) ==
+	       _PAGE_PROTNONE;
+}
+
 static u16 rv_pte_flags(pte_t pte)
 {
 	return (pte_present(pte) ? RV_PTE_PRESENT : 0) |
@@ -77,7 +84,7 @@ static u16 rv_pte_flags(pte_t pte)
 	       (pte_soft_dirty(pte) ? RV_PTE_SOFT_DIRTY : 0) |
 	       (rv_pte_uffd_wp(pte) ? RV_PTE_UFFD_WP : 0) |
 	       (pte_special(pte) ? RV_PTE_SPECIAL : 0) |
-	       (pte_protnone(pte) ? RV_PTE_PROTNONE : 0);
+	       (rv_pte_protnone(pte) ? RV_PTE_PROTNONE : 0);
 }
 
 /* What page_vma_mapped_walk() hit; entries of all levels have equal bits. */
