@@ -37,12 +37,12 @@ ifeq ($(KERNEL),)
 	$(if $(wildcard $(running)),,$(error no headers of the running kernel: apt-get install linux-headers-$(shell uname -r)))
 	$(MAKE) -C $(running) M=$(CURDIR) modules
 else
-	@tests/bench/deps run
-	@set -e; for k in $(kernels); do tests/bench/build $$k $(flags); done
+	@tests/vm/deps run
+	@set -e; for k in $(kernels); do tests/vm/build $$k $(flags); done
 endif
 
 shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make shell KERNEL=7.3
-	@tests/bench/shell $(one_kernel)
+	@tests/vm/shell $(one_kernel)
 
 demo: prepare-$(one_kernel) ## see what the module shows, in a guest
 	@tests/demo $(one_kernel)
@@ -54,14 +54,14 @@ test-debug: ## the same with a 6.1 that has KASAN, lockdep and the like
 	@$(MAKE) --no-print-directory test KERNEL=6.1-debug
 
 check: need-check ## style checks
-	@tests/bench/check-style
+	@tests/check-style
 
 need-%:
-	@tests/bench/deps $*
+	@tests/vm/deps $*
 
 prepare-%: need-run
-	@tests/bench/build $* $(flags)
-	@tests/bench/initramfs $*
+	@tests/vm/build $* $(flags)
+	@tests/vm/initramfs $*
 
 dkms-install: ## build and install it on this system by DKMS, for later kernels too
 	$(call need_dkms,$@)

@@ -10,7 +10,7 @@ from typing import Set
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
-from rvtest.bench import release  # noqa: E402
+from rvtest.vm import release  # noqa: E402
 
 
 def check_channel(tap: Tap, guest: Guest) -> None:

@@ -12,7 +12,7 @@ from typing import Dict, Tuple
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Tap, kernels, root  # noqa: E402
-from rvtest.bench import BENCH, TOP, is_debug, release  # noqa: E402
+from rvtest.vm import TOP, VM, is_debug, release  # noqa: E402
 
 UNTESTED = 'rmapviz was not tested with a kernel as new as this'
 
@@ -46,7 +46,7 @@ class Headers:
         for file in [TOP / 'Kbuild', *TOP.glob('*.[ch]')]:
             shutil.copy(file, source)
         return subprocess.run(
-            [BENCH / 'in-root', self._root, '--bind', source, '/src', *options,
+            [VM / 'in-root', self._root, '--bind', source, '/src', *options,
              'make', '-C', self._build, 'M=/src', 'modules'],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, check=False)
@@ -107,7 +107,7 @@ def check_layout(tap: Tap, headers: Headers) -> None:
 def check_no_headers(tap: Tap, series: str) -> None:
     """make alone is for the running kernel, whose headers may be missing."""
     done = subprocess.run(
-        [BENCH / 'in-root', root(series), '--ro-bind', TOP, '/mnt',
+        [VM / 'in-root', root(series), '--ro-bind', TOP, '/mnt',
          '--tmpfs', '/usr/lib/modules', 'make', '-C', '/mnt',
          '--no-print-directory', 'KERNEL='],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

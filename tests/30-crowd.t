@@ -10,7 +10,7 @@ from typing import Dict, List, Optional
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap  # noqa: E402
-from rvtest.bench import some_kernels  # noqa: E402
+from rvtest.vm import some_kernels  # noqa: E402
 from rvtest.report import Report, faults, mappings, tree  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402
 

@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
-from rvtest.bench import is_debug, some_kernels  # noqa: E402
+from rvtest.vm import is_debug, some_kernels  # noqa: E402
 from rvtest.scene import FILE, Scene  # noqa: E402
 
 ROUNDS = 50

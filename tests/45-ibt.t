@@ -22,8 +22,8 @@ from typing import List
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Tap, build, kernels, root  # noqa: E402
-from rvtest.bench import (  # noqa: E402
-    BENCH, TOP, Unavailable, is_debug, named, release)
+from rvtest.vm import (  # noqa: E402
+    TOP, VM, Unavailable, is_debug, named, release)
 from rvtest.bochs import Bochs, bochs_root  # noqa: E402
 from rvtest.guest import complaints  # noqa: E402
 from rvtest.report import Mapping, faults, mappings  # noqa: E402
@@ -82,7 +82,7 @@ def other_module(series: str, scratch: Path) -> Path:
             raise RuntimeError(f'no {static} in rmapviz_ksym.c')
     (module / 'rmapviz_ksym.c').write_text(source, encoding='ascii')
     done = subprocess.run(
-        [BENCH / 'in-root', root(series), '--bind', module, '/src',
+        [VM / 'in-root', root(series), '--bind', module, '/src',
          'make', '-C', f'/lib/modules/{release(series)}/build', 'M=/src',
          'KCFLAGS=-Werror', 'modules'],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -104,7 +104,7 @@ def make_initramfs(series: str, scratch: Path) -> Path:
         shutil.copy(made / 'guest' / name, tree / 'bin')
     shutil.copy(str(shutil.which('busybox')), tree / 'bin')
     shutil.copy(TOP / 'tests/guest/ibt-init', tree / 'init')
-    subprocess.run([BENCH / 'in-root', root(series), '--bind', tree, '/src',
+    subprocess.run([VM / 'in-root', root(series), '--bind', tree, '/src',
                     'strip', '--strip-debug', '/src/rmapviz.ko',
                     '/src/other.ko'], check=True, stdin=subprocess.DEVNULL)
     names = '\n'.join(str(path.relative_to(tree))

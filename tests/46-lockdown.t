@@ -17,8 +17,8 @@ from typing import List
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Result, Tap, build, kernels, root  # noqa: E402
-from rvtest.bench import (  # noqa: E402
-    BENCH, initramfs_with, is_debug, release)
+from rvtest.vm import (  # noqa: E402
+    VM, initramfs_with, is_debug, release)
 from rvtest.report import mappings  # noqa: E402
 from rvtest.scene import FILE, Scene  # noqa: E402
 
@@ -54,7 +54,7 @@ def signed_module(series: str) -> bytes:
     sign = f'/lib/modules/{release(series)}/build/scripts/sign-file'
     with tempfile.TemporaryDirectory(prefix='rmapviz-sign.') as name:
         subprocess.run(
-            [BENCH / 'in-root', root(series), '--bind', name, '/src',
+            [VM / 'in-root', root(series), '--bind', name, '/src',
              '--ro-bind', KEYS, '/mnt',
              '--ro-bind', build(series) / 'rmapviz.ko', '/tmp/rmapviz.ko',
              '--setenv', 'KBUILD_SIGN_PIN', PASSPHRASE, 'sh', '-ec',

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap  # noqa: E402
 from rvtest import kpage  # noqa: E402
-from rvtest.bench import some_kernels  # noqa: E402
+from rvtest.vm import some_kernels  # noqa: E402
 from rvtest.report import page_mappings  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402
 

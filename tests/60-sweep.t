@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap  # noqa: E402
 from rvtest import kpage  # noqa: E402
-from rvtest.bench import is_debug, some_kernels  # noqa: E402
+from rvtest.vm import is_debug, some_kernels  # noqa: E402
 from rvtest.disk import SETUP, Disks  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402
 

@@ -30,7 +30,7 @@ from compare import counts, differences  # noqa: E402
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
 from rvtest import witness  # noqa: E402
-from rvtest.bench import Unavailable, is_debug, named  # noqa: E402
+from rvtest.vm import Unavailable, is_debug, named  # noqa: E402
 from rvtest.disk import Disks  # noqa: E402
 from rvtest.report import Report  # noqa: E402
 from rvtest.scene import Scene  # noqa: E402

@@ -11,7 +11,7 @@ from typing import Set
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Tap  # noqa: E402
-from rvtest.bench import TOP, some_kernels  # noqa: E402
+from rvtest.vm import TOP, some_kernels  # noqa: E402
 from rvtest.system import System, version  # noqa: E402
 
 _PACKAGE = 'rmapviz-dkms'

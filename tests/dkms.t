@@ -10,7 +10,7 @@ from typing import Dict, List, Set
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Guest, Tap, kernels  # noqa: E402
-from rvtest.bench import (  # noqa: E402
+from rvtest.vm import (  # noqa: E402
     initramfs_with, is_debug, named, suites)
 from rvtest.mok import NAME, make_key, why_not_signed  # noqa: E402
 from rvtest.system import System, version  # noqa: E402

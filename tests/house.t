@@ -14,7 +14,7 @@ from typing import Dict, List, Set
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
 from rvtest import Tap  # noqa: E402
-from rvtest.bench import TOP  # noqa: E402
+from rvtest.vm import TOP  # noqa: E402
 
 # What a query can never end with: insmod's, and one that stays inside.
 _NOT_OF_QUERIES = {'ENOENT', 'ENOSPC'}

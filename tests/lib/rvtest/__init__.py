@@ -1,6 +1,6 @@
-"""Test bench of rmapviz: kernels, roots and builds, guests, TAP."""
+"""What tests stand on: kernels, roots and builds, guests, TAP."""
 
-from .bench import build, kernels, root
+from .vm import build, kernels, root
 from .guest import Guest, GuestError, Result
 from .tap import Tap
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Dict, Optional, Type
 
-from .bench import BENCH, made, root
+from .vm import VM, made, root
 from .guest import GuestError
 
 # The model is one with CET.  Time does not follow the host's, and a second has
@@ -57,7 +57,7 @@ def _make_cd(scratch: Path, series: str, initramfs: Path) -> None:
         f'linux /boot/vmlinuz {_APPEND} {_FASTER}\n'
         'initrd /boot/initramfs.cpio\nboot\n', encoding='ascii')
     done = subprocess.run(
-        [BENCH / 'in-root', bochs_root(), '--bind', scratch, '/src',
+        [VM / 'in-root', bochs_root(), '--bind', scratch, '/src',
          'grub-mkrescue', '--directory=/usr/lib/grub/i386-pc',
          '--install-modules=linux normal iso9660 biosdisk', '--locales=',
          '--themes=', '--fonts=', '--output=/src/cd.iso', '/src/cd'],
@@ -83,7 +83,7 @@ class Bochs:
             (self._dir / 'config').write_text(_CONFIG, encoding='ascii')
             with open(self._dir / 'stderr', 'w', encoding='utf-8') as stderr:
                 self._bochs = subprocess.Popen(
-                    [BENCH / 'in-root', bochs_root(), '--bind', self._dir,
+                    [VM / 'in-root', bochs_root(), '--bind', self._dir,
                      '/src', 'bochs', '-q', '-f', '/src/config'],
                     stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
         except BaseException:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Type
 
-from . import bench
+from . import vm
 
 # What no guest may log.
 _COMPLAINT = re.compile(
@@ -78,14 +78,14 @@ def qemu_command(series: str, memory_mb: int = 1024, cpus: int = 2,
                  parallel: bool = False) -> List[str]:
     """The QEMU command for a guest, without console and channels."""
     accel = 'tcg' if icount else accelerator(parallel)
-    if bench.is_debug(series):
+    if vm.is_debug(series):
         memory_mb *= _DEBUG_MEMORY
     # q35: a debug kernel takes 20 seconds to interpret the ACPI of the old PC
     command = ['qemu-system-x86_64', '-accel', accel, '-machine', 'q35',
                '-smp', str(cpus), '-m', str(memory_mb), '-nic', 'none',
                '-no-reboot', '-display', 'none', '-device', 'vmcoreinfo',
-               '-kernel', str(bench.root(series) / 'vmlinuz'),
-               '-initrd', str(bench.build(series) / 'initramfs.cpio'),
+               '-kernel', str(vm.root(series) / 'vmlinuz'),
+               '-initrd', str(vm.build(series) / 'initramfs.cpio'),
                # the self-tests of ciphers take longer than all the rest
                '-append', 'console=ttyS0 panic=-1 oops=panic '
                f'cryptomgr.notests {append}',
@@ -114,7 +114,7 @@ class Guest:
         a debug kernel gets more of both.
         """
         self.series = series
-        self._patience = _DEBUG_TIME if bench.is_debug(series) else 1
+        self._patience = _DEBUG_TIME if vm.is_debug(series) else 1
         self._dir = Path(tempfile.mkdtemp(prefix='rmapviz-guest.'))
         self._log = self._dir / 'console'
         self._channel: Optional[socket.socket] = None

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import List, Optional, Sequence, Set
 
-from .bench import BENCH, TOP, is_debug, kernels, release, root, suites
+from .vm import TOP, VM, is_debug, kernels, release, root, suites
 
 # What DKMS makes for itself when it is used the first time.
 _OWN = {'dkms/mok.key', 'dkms/mok.pub', 'dkms/dkms_dbversion'}
@@ -152,7 +152,7 @@ class System:
             ) -> 'subprocess.CompletedProcess[str]':
         """Run a command there, the checkout being /mnt."""
         return subprocess.run(
-            [BENCH / 'in-root', self.root, *self._binds,
+            [VM / 'in-root', self.root, *self._binds,
              '--ro-bind', TOP, '/mnt', *options, *command],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, check=False)

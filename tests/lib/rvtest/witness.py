@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import List, Sequence
 
-from .bench import BENCH, TOP, is_debug, made
+from .vm import TOP, VM, is_debug, made
 from .disk import mkfs
 from .guest import Guest
 from .report import Report
@@ -49,7 +49,7 @@ def drgn_dump(series: str, vmcore: Path, arguments: Sequence[str],
               suite: str = 'forky') -> List[Report]:
     """What tools/drgn_dump.py finds in a dump: one report a question."""
     done = subprocess.run(
-        [BENCH / 'in-root', drgn_root(suite),
+        [VM / 'in-root', drgn_root(suite),
          '--ro-bind', TOP / 'tools', '/src', '--ro-bind', vmcore, '/tmp/core',
          '--ro-bind', vmlinux(series), '/tmp/vmlinux',
          '--setenv', 'PYTHONDONTWRITEBYTECODE', '1',

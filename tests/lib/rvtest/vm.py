@@ -1,4 +1,4 @@
-"""The kernels to test with, and what tests/bench makes for them."""
+"""The kernels to test with, and what tests/vm makes for them."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import Dict, List
 from .tap import Tap
 
 TOP = Path(__file__).resolve().parents[3]
-BENCH = TOP / 'tests' / 'bench'
+VM = TOP / 'tests' / 'vm'
 
 
 def is_debug(series: str) -> bool:
@@ -60,8 +60,8 @@ def suites(series: str) -> List[str]:
 
 
 def _script(name: str, series: str) -> str:
-    """Run a script of tests/bench; its errors go to our stderr."""
-    done = subprocess.run([BENCH / name, series], check=True, text=True,
+    """Run a script of tests/vm; its errors go to our stderr."""
+    done = subprocess.run([VM / name, series], check=True, text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     return done.stdout.rstrip('\n')
 
@@ -92,8 +92,8 @@ class Unavailable(Exception):
 
 @lru_cache(maxsize=None)
 def made(script: str, *arguments: str) -> Path:
-    """What a script of tests/bench has made, or found in the cache."""
-    done = subprocess.run([BENCH / script, *arguments], text=True,
+    """What a script of tests/vm has made, or found in the cache."""
+    done = subprocess.run([VM / script, *arguments], text=True,
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE)
     if done.returncode:
