@@ -13,9 +13,12 @@ flags := $(if $(V),V=$(V)) $(if $(W),W=$(W))
 running := /lib/modules/$(shell uname -r)/build
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rmapviz
 
-# make test TESTS=tests/00-bench.t JOBS=1
-TESTS ?= $(wildcard tests/*.t)
-JOBS ?= 2
+# make test TESTS=tests/test_scenes.py K=mremap JOBS=1
+TESTS ?= tests
+K ?=
+JOBS ?= $(shell nproc)
+# the distribution's, whatever is first in PATH
+pytest := PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest
 
 sources = $(filter-out %.mod.c,$(wildcard *.c *.h))
 version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
@@ -30,7 +33,7 @@ need_dkms = \
 
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-uninstall dkms-source deb
-.PHONY: module shell demo test test-debug check clean clean-cache help
+.PHONY: module shell demo test tested test-debug check clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
 ifeq ($(KERNEL),)
@@ -48,7 +51,11 @@ demo: prepare-$(one_kernel) ## see what the module shows, in a guest
 	@tests/demo $(one_kernel)
 
 test: need-test $(kernels:%=prepare-%) ## build for and test with every kernel, or: make test KERNEL=7.3
-	@PERL5LIB=tests/lib prove --formatter TAP::Formatter::Totals --jobs $(JOBS) $(TESTS)
+	@$(pytest) $(TESTS) $(if $(K),-k '$(K)') \
+		$(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadgroup)
+
+tested: ## all tests, and docs/tested.md says what came out
+	@TESTED=1 $(MAKE) --no-print-directory test
 
 test-debug: ## the same with a 6.1 that has KASAN, lockdep and the like
 	@$(MAKE) --no-print-directory test KERNEL=6.1-debug

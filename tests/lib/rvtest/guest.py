@@ -40,6 +40,9 @@ _HARMLESS = re.compile(r'(Spectre V2|RETBleed|MDS|TAA|MMIO Stale Data|SRSO'
 _DEBUG_MEMORY = 2
 _DEBUG_TIME = 6
 
+# Seconds that a stock kernel takes to boot on an idle host.
+_BOOT_TIME = 8
+
 
 def complaints(log: str) -> List[str]:
     """Lines of a kernel log that mean that something is broken."""
@@ -114,7 +117,9 @@ class Guest:
         a debug kernel gets more of both.
         """
         self.series = series
-        self._patience = _DEBUG_TIME if vm.is_debug(series) else 1
+        self.broken = False     # nothing more is to be had from it
+        self._patience: float = _DEBUG_TIME if vm.is_debug(series) else 1
+        self._heard = 0
         self._dir = Path(tempfile.mkdtemp(prefix='rmapviz-guest.'))
         self._log = self._dir / 'console'
         self._channel: Optional[socket.socket] = None
@@ -128,8 +133,12 @@ class Guest:
             stdin=subprocess.DEVNULL, stdout=self._stderr,
             stderr=self._stderr)
         try:
+            start = time.monotonic()
             self._channel = self._connect('channel')
             self._read_until(b'ready\n', boot_timeout)
+            # a host that boots it slowly is slow in all that follows
+            self._patience *= max(1, (time.monotonic() - start)
+                                  / (_BOOT_TIME * self._patience))
         except BaseException:
             self.kill()
             raise
@@ -173,6 +182,7 @@ class Guest:
 
     def _trouble(self, what: str) -> GuestError:
         """An error with what QEMU and the console said last."""
+        self.broken = True
         self._stderr.seek(0)
         tail = self.console().splitlines()[-40:]
         return GuestError('\n'.join(
@@ -225,6 +235,16 @@ class Guest:
                              f'status {status}\n{output}')
         return output
 
+    def wait_for(self, condition: str, timeout: float = 60) -> None:
+        """Until a command of the guest's shell succeeds."""
+        deadline = time.monotonic() + timeout * self._patience
+        while self.run(condition, timeout).status:
+            if time.monotonic() > deadline:
+                raise GuestError(f'guest {self.series}: {condition[:200]}: '
+                                 f'not within {timeout * self._patience:.0f} '
+                                 's')
+            time.sleep(0.05)
+
     def tell(self, lines: Sequence[str], timeout: float = 60) -> List[str]:
         """Give actors commands, "NAME COMMAND..." each; their replies."""
         words = ' '.join(shlex.quote(line) for line in lines)
@@ -258,6 +278,12 @@ class Guest:
             return self._log.read_text(errors='replace')
         except FileNotFoundError:
             return ''
+
+    def console_news(self) -> List[str]:
+        """Complaints on the console since this was asked last."""
+        news = self.console()[self._heard:]
+        self._heard += len(news)
+        return complaints(news)
 
     def kernel_complaints(self) -> List[str]:
         """Lines of the kernel log that mean that something is broken.

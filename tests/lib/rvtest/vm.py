@@ -7,8 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Dict, List
 
-from .tap import Tap
-
 TOP = Path(__file__).resolve().parents[3]
 VM = TOP / 'tests' / 'vm'
 
@@ -43,15 +41,26 @@ def kernels() -> List[str]:
     return chosen
 
 
-def some_kernels(tap: Tap) -> List[str]:
-    """Kernels for what takes long: the oldest and the newest, if KERNEL names
-    none.  Those that are left out are noted."""
+def some_kernels() -> List[str]:
+    """Kernels for what takes long: those that KERNEL names, or else the
+    oldest and the newest."""
     chosen = kernels()
+    return chosen if named() else [chosen[0], *chosen[1:][-1:]]
+
+
+def newest_kernel() -> List[str]:
+    """The last of those to test with, for what is the same with all."""
+    return kernels()[-1:]
+
+
+def first_of_suites() -> List[str]:
+    """Those that KERNEL names, or one of each suite of Debian."""
     if named():
-        return chosen
-    for series in chosen[1:-1]:
-        tap.note(f'not with {series}, for it takes long; KERNEL={series} does')
-    return [chosen[0], chosen[-1]]
+        return kernels()
+    chosen: Dict[str, str] = {}
+    for series in kernels():
+        chosen.setdefault(suites(series)[0], series)
+    return list(chosen.values())
 
 
 def suites(series: str) -> List[str]:

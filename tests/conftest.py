@@ -1,0 +1,150 @@
+"""Kernels, guests and scenes as fixtures; what runs where, in which order.
+
+A test that takes `series` is run for every kernel that the function KERNELS of
+its file names (all, if there is none).  One that takes `guest`, `scene` or
+`stage` runs in the guest that MACHINE of its file describes; tests of equal
+kernel and machine share one, and when the last of them is done its kernel log
+must be clean.
+"""
+
+import os
+from typing import Dict, Iterator, List, Optional, Tuple
+
+import pytest
+
+from rvtest import tested, vm
+from rvtest.guest import Guest
+from rvtest.machine import PLAIN, Machine, Pool
+from rvtest.scene import Scene
+from rvtest.stage import Stage
+
+_IN_GUEST = {'guest', 'scene', 'stage'}
+_POOL = Pool()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each kernel."""
+    if 'series' in metafunc.fixturenames:
+        choose = getattr(metafunc.module, 'KERNELS', vm.kernels)
+        metafunc.parametrize('series', choose(), scope='module')
+
+
+@pytest.fixture
+def guest(request: pytest.FixtureRequest, series: str) -> Guest:
+    """The guest of that kernel and of this file's MACHINE, without actors."""
+    machine = getattr(request.module, 'MACHINE', PLAIN)
+    running = _POOL.guest(series, machine)
+    _POOL.end_scene()
+    return running
+
+
+@pytest.fixture
+def scene(guest: Guest) -> Iterator[Scene]:
+    """An actor P in it, who is alone at first, for this test only."""
+    with Scene(guest) as new:
+        yield new
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest, series: str) -> Stage:
+    """Where a story is told that many tests look at."""
+    return _POOL.stage(series, getattr(request.module, 'MACHINE', PLAIN))
+
+
+@pytest.fixture
+def note(record_property: object) -> object:
+    """Say something about a result, which the summary repeats."""
+    return lambda text: record_property('note', text)  # type: ignore
+
+
+# -------------------------------------------------------- order and groups --
+
+def _group(item: pytest.Item) -> str:
+    """Tests of one group run one after another, by one worker."""
+    function = item
+    assert isinstance(function, pytest.Function)
+    series = function.callspec.params.get('series') \
+        if hasattr(function, 'callspec') else None
+    file = function.path.stem
+    if series is None:
+        return file
+    if not _IN_GUEST & set(function.fixturenames):
+        return f'{file}-{series}'
+    machine: Machine = getattr(function.module, 'MACHINE', PLAIN)
+    return f'{machine.name}-{series}'
+
+
+def _story(item: pytest.Item) -> Optional[object]:
+    """The story that a test looks at, which its parameter `case` names."""
+    callspec = getattr(item, 'callspec', None)
+    case = callspec.params.get('case') if callspec else None
+    story: object = getattr(case, 'story', case)
+    return story
+
+
+@pytest.hookimpl(tryfirst=True)     # type: ignore[misc]
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """Groups that take longest first; in a group, story by story."""
+    groups: Dict[str, float] = {}
+    stories: Dict[Tuple[str, object], int] = {}
+    keys = {}
+    for i, item in enumerate(items):
+        group = _group(item)
+        item.add_marker(pytest.mark.xdist_group(group))
+        cost = getattr(getattr(item, 'module', None), 'SECONDS', 0)
+        groups[group] = max(groups.get(group, 0), cost)
+        place = stories.setdefault((group, _story(item) or i), i)
+        keys[item] = (group, place, i)
+    items.sort(key=lambda item: (-groups[keys[item][0]], *keys[item]))
+
+
+def pytest_runtest_teardown(item: pytest.Item,
+                            nextitem: Optional[pytest.Item]) -> None:
+    """What the kernel complained of is this test's failure, or the guest's
+    when its last test is done."""
+    if not _IN_GUEST & set(getattr(item, 'fixturenames', ())):
+        return
+    news = _POOL.news()
+    last = nextitem is None or _group(nextitem) != _group(item)
+    log = _POOL.close() if last else news
+    if log:
+        pytest.fail('the kernel complained:\n' + '\n'.join(log),
+                    pytrace=False)
+
+
+# ---------------------------------------------------------- the last word --
+
+def pytest_report_header() -> str:
+    """Which kernels."""
+    kernels = ' '.join(vm.kernels())
+    return f'kernels: {kernels}' + (
+        '' if vm.named() else
+        '; what takes long with fewer of them, unless KERNEL names more')
+
+
+@pytest.hookimpl(trylast=True)      # type: ignore[misc]
+def pytest_terminal_summary(terminalreporter: object) -> None:
+    """Notes, and what goes into docs/tested.md."""
+    stats = terminalreporter.stats  # type: ignore
+    reports = [report for kind in ('passed', 'failed', 'error', 'skipped')
+               for report in stats.get(kind, ())]
+    notes = [f'{report.nodeid.split("@")[0]}: {text}' for report in reports
+             if getattr(report, 'when', '') == 'call'
+             for name, text in report.user_properties if name == 'note']
+    if notes:
+        terminalreporter.section('notes')   # type: ignore
+        for line in notes:
+            terminalreporter.line(line)     # type: ignore
+    if os.environ.get('TESTED'):
+        tested.write(reports)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line: what passed, failed and was skipped."""
+    reporter = config.pluginmanager.get_plugin('terminalreporter')
+    if hasattr(config, 'workerinput') or not reporter:
+        return
+    count = {kind: len(reporter.stats.get(kind, ()))
+             for kind in ('passed', 'failed', 'error', 'skipped')}
+    print(f"{count['passed']} passed, {count['failed'] + count['error']} "
+          f"failed, {count['skipped']} skipped")

@@ -1,0 +1,90 @@
+"""Guests that tests share: one at a time, booted when it is asked for."""
+
+from contextlib import ExitStack
+from typing import Callable, List, NamedTuple, Optional, Tuple
+
+from .disk import Disks
+from .guest import Guest
+from .stage import Stage
+
+
+class Machine(NamedTuple):
+    """What a guest consists of; equal ones share a guest.
+
+    prepare is run in it once, after boot.
+    """
+
+    name: str = 'plain'
+    memory_mb: int = 1024
+    append: str = ''
+    arguments: Tuple[str, ...] = ()
+    disks: bool = False
+    prepare: Optional[Callable[[Guest], None]] = None
+
+
+PLAIN = Machine()
+
+
+class Pool:
+    """The guest that is running now, if any."""
+
+    def __init__(self) -> None:
+        self._key: Optional[Tuple[str, Machine]] = None
+        self._guest: Optional[Guest] = None
+        self._stage: Optional[Stage] = None
+        self._stack = ExitStack()
+
+    def guest(self, series: str, machine: Machine) -> Guest:
+        """That machine with that kernel; booted unless it runs and is well."""
+        if self._key != (series, machine) or not self._guest \
+                or self._guest.broken:
+            self._pull_plug()
+            self._boot(series, machine)
+        assert self._guest
+        return self._guest
+
+    def stage(self, series: str, machine: Machine) -> Stage:
+        """Where stories are told in that guest."""
+        guest = self.guest(series, machine)
+        if not self._stage:
+            self._stage = Stage(guest)
+        return self._stage
+
+    def end_scene(self) -> None:
+        """Send the actors of a story home, for another test wants theirs."""
+        if self._stage and self._guest and not self._guest.broken:
+            self._stage.clear()
+
+    def _boot(self, series: str, machine: Machine) -> None:
+        arguments = list(machine.arguments)
+        if machine.disks:
+            arguments += self._stack.enter_context(Disks()).arguments()
+        guest = Guest(series, memory_mb=machine.memory_mb,
+                      append=machine.append, extra_args=arguments)
+        self._key, self._guest = (series, machine), guest
+        if machine.prepare:
+            machine.prepare(guest)
+
+    def _pull_plug(self) -> None:
+        if self._guest:
+            self._guest.kill()
+        self._key, self._guest, self._stage = None, None, None
+        self._stack.close()
+
+    def news(self) -> List[str]:
+        """What the console has said since the last time that is a complaint;
+        so it is known which test it was."""
+        return self._guest.console_news() if self._guest else []
+
+    def close(self) -> List[str]:
+        """Power off; all that the kernel complained of meanwhile."""
+        if not self._guest or self._guest.broken:
+            self._pull_plug()   # whoever broke it has said so
+            return []
+        try:
+            self.end_scene()
+            complaints = self._guest.kernel_complaints()
+            self._guest.close()
+            return complaints
+        finally:
+            self._pull_plug()
