@@ -98,6 +98,8 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     items.sort(key=lambda item: (-groups[keys[item][0]], *keys[item]))
 
 
+# last, since a failure here would keep fixtures from being torn down
+@pytest.hookimpl(trylast=True)      # type: ignore[misc]
 def pytest_runtest_teardown(item: pytest.Item,
                             nextitem: Optional[pytest.Item]) -> None:
     """What the kernel complained of is this test's failure, or the guest's

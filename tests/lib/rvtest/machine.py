@@ -1,7 +1,7 @@
 """Guests that tests share: one at a time, booted when it is asked for."""
 
 from contextlib import ExitStack
-from typing import Callable, List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Set, Tuple
 
 from .disk import Disks
 from .guest import Guest
@@ -32,6 +32,7 @@ class Pool:
         self._key: Optional[Tuple[str, Machine]] = None
         self._guest: Optional[Guest] = None
         self._stage: Optional[Stage] = None
+        self._told: Set[str] = set()
         self._stack = ExitStack()
 
     def guest(self, series: str, machine: Machine) -> Guest:
@@ -69,22 +70,27 @@ class Pool:
         if self._guest:
             self._guest.kill()
         self._key, self._guest, self._stage = None, None, None
+        self._told = set()
         self._stack.close()
 
     def news(self) -> List[str]:
         """What the console has said since the last time that is a complaint;
         so it is known which test it was."""
-        return self._guest.console_news() if self._guest else []
+        if not self._guest or self._guest.broken:
+            return []       # whoever broke it has shown its console
+        news = self._guest.console_news()
+        self._told.update(news)
+        return news
 
     def close(self) -> List[str]:
-        """Power off; all that the kernel complained of meanwhile."""
+        """Power off; what the kernel complained of that is not told yet."""
         if not self._guest or self._guest.broken:
-            self._pull_plug()   # whoever broke it has said so
+            self._pull_plug()
             return []
         try:
             self.end_scene()
-            complaints = self._guest.kernel_complaints()
+            complaints = set(self._guest.kernel_complaints())
             self._guest.close()
-            return complaints
+            return sorted(complaints - self._told)
         finally:
             self._pull_plug()
