@@ -70,8 +70,12 @@ static void *rv_ksym_find_data(const char *name)
 		.symbol_name = name,
 		.flags = KPROBE_FLAG_DISABLED,
 	};
+	int err = register_kprobe(&kp);
 
-	return register_kprobe(&kp) == -EINVAL ? kp.addr : NULL;
+	/* Code then, of another kind of kernel, and nothing to read. */
+	if (!err)
+		unregister_kprobe(&kp);
+	return err == -EINVAL ? kp.addr : NULL;
 }
 
 #ifdef RV_NEEDS_RMAP_WALK_LOCKED
