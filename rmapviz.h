@@ -255,7 +255,7 @@ enum rv_mapping {
  * @head: the first page of its folio
  * @ptr: address of its struct page
  * @mapping_ptr: what ->mapping points to, without its low bits
- * @flags: the folio's flags word
+ * @flags: the folio's flags word, but for what @exclusive and @swapcache say
  * @index: the page's offset in its object, in pages
  * @mapcount: page-table entries that map this page
  * @folio_mapcount: page-table entries that map any page of the folio

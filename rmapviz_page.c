@@ -169,6 +169,18 @@ static bool rv_page_exclusive(struct page *page, struct folio *folio)
 	return PageAnonExclusive(page);
 }
 
+/*
+ * Two bits mean something else for some pages than %pGp calls them, and are
+ * facts of their own here: PG_anon_exclusive, a matter of each page, and
+ * PG_swapcache.
+ */
+static unsigned long rv_misnamed_flags(const struct rv_page *facts)
+{
+	return (facts->mapping == RV_MAPPING_ANON_VMA ? BIT(PG_anon_exclusive) :
+							0) |
+	       (facts->swapcache ? BIT(PG_swapcache) : 0);
+}
+
 /**
  * rv_page_mappable() - may ->mapping be an anon_vma, KSM node or page cache?
  * @folio: the folio, referenced
@@ -280,4 +292,5 @@ void rv_page_facts(struct rv_page *facts, struct page *page,
 	facts->expected_refs = rv_expected_refs(folio);
 	facts->swapcache = folio_test_swapcache(folio);
 	facts->exclusive = rv_page_exclusive(page, folio);
+	facts->flags &= ~rv_misnamed_flags(facts);
 }

@@ -7,7 +7,6 @@
 #include <linux/seq_file.h>
 #include <linux/string.h>
 
-#include "rmapviz_compat.h"
 #include "rmapviz_report.h"
 
 /* clang-format off */
@@ -83,22 +82,15 @@ void rv_reason_names(char *buf, size_t size, u16 reasons)
 
 /*
  * The kernel's own names, by %pGp: 0x...(uptodate|lru|node=0|zone=1), or on
- * 5.10 the names alone.  What is a number or has a value is not a flag.  Two
- * bits have another meaning for some pages than their name: PG_anon_exclusive,
- * a matter of each page, and PG_swapcache.
+ * 5.10 the names alone.  What is a number or has a value is not a flag.
  */
 void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page)
 {
 	char all[RV_FLAGS_LEN], *at = all, *name;
-	unsigned long flags = page->flags;
 	size_t len = 0;
 
 	buf[0] = '\0';
-	if (page->mapping == RV_MAPPING_ANON_VMA)
-		flags &= ~BIT(PG_anon_exclusive);
-	if (page->swapcache)
-		flags &= ~BIT(PG_swapcache);
-	snprintf(all, sizeof(all), "%pGp", &flags);
+	snprintf(all, sizeof(all), "%pGp", &page->flags);
 	while ((name = strsep(&at, "(|)"))) {
 		if (!isalpha(*name) || strchr(name, '='))
 			continue;
