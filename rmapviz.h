@@ -481,8 +481,7 @@ void rv_report_usage(struct seq_file *m);
 /* ------------------------------------------- functions not exported -- */
 
 int rv_ksym_init(void);
-void rv_rmap_walk(struct folio *folio, struct rmap_walk_control *rwc);
-void rv_rmap_walk_locked(struct folio *folio, struct rmap_walk_control *rwc);
+bool rv_rmap_walk_try(struct folio *folio, struct rmap_walk_control *rwc);
 bool rv_page_vma_mapped_walk(struct page_vma_mapped_walk *pvmw);
 bool rv_is_huge_zero(struct folio *folio);
 

@@ -22,8 +22,6 @@
 #include <linux/swapops.h>
 #endif
 
-#include "rmapviz.h"
-
 /* tests/kernels lists the kernels that are tested. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 10, 0)
 #error "rmapviz supports Linux 5.10 and later"
@@ -201,36 +199,10 @@ static inline struct anon_vma *rv_hand_over_lock(struct page *folio)
 }
 
 /*
- * A walk that does not wait for the locks of files and KSM pages: try_lock came
- * with 6d4675e60135 ("mm: don't be stuck to rmap lock on reclaim path"), 5.19.
- *
- * Before, the lock of a file is tried here, for a walk that finds it locked.
- * Also hugetlb wants that: its i_mmap_rwsem comes before the page lock, which
- * is held here (mm/rmap.c, the comment on lock order).  For KSM there is the
- * wait, which is in order: rmap_walk_ksm() takes one anon_vma at a time.
+ * try_lock, for a walk that does not wait for the locks of files and KSM pages,
+ * came with 6d4675e60135 ("mm: don't be stuck to rmap lock on reclaim path"),
+ * 5.19.  Before, one more function is needed, to which a file's lock is handed.
  */
-static inline bool rv_rmap_walk_try(struct folio *folio,
-				    struct rmap_walk_control *rwc)
-{
-#ifdef RV_HAS_TRY_LOCK
-	rwc->try_lock = true;
-	rv_rmap_walk(folio, rwc);
-	return !rwc->contended;
-#else
-	struct address_space *mapping = folio->mapping;
-
-	if (folio_test_anon(folio)) {
-		rv_rmap_walk(folio, rwc);
-		return true;
-	}
-	if (!down_read_trylock(&mapping->i_mmap_rwsem))
-		return false;
-	rv_rmap_walk_locked(folio, rwc);
-	up_read(&mapping->i_mmap_rwsem);
-	return true;
-#endif
-}
-
 #ifndef RV_HAS_TRY_LOCK
 #define RV_NEEDS_RMAP_WALK_LOCKED
 #endif

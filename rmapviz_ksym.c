@@ -92,21 +92,39 @@ static int rv_ksym_init_locked(void)
 	return 0;
 }
 
-/**
- * rv_rmap_walk_locked() - rmap_walk_locked() of mm/rmap.c
- * @folio: the folio, locked, with a reference; not of KSM
- * @rwc: the callbacks
- *
- * Context: Process context, may sleep; the caller holds the rmap lock.
+/*
+ * The lock of a file is tried here, for a walk that finds it locked.  Also
+ * hugetlb wants that: its i_mmap_rwsem comes before the page lock, which is held
+ * here (mm/rmap.c, the comment on lock order).  For KSM there is the wait, which
+ * is in order: rmap_walk_ksm() takes one anon_vma at a time.
  */
-void rv_rmap_walk_locked(struct folio *folio, struct rmap_walk_control *rwc)
+static bool rv_walk_if_unlocked(struct folio *folio,
+				struct rmap_walk_control *rwc)
 {
+	struct address_space *mapping = folio->mapping;
+
+	if (folio_test_anon(folio)) {
+		static_call(rmapviz_rmap_walk)((RV_RMAP_OF *)folio, rwc);
+		return true;
+	}
+	if (!down_read_trylock(&mapping->i_mmap_rwsem))
+		return false;
 	static_call(rmapviz_rmap_walk_locked)((RV_RMAP_OF *)folio, rwc);
+	up_read(&mapping->i_mmap_rwsem);
+	return true;
 }
 #else
 static int rv_ksym_init_locked(void)
 {
 	return 0;
+}
+
+static bool rv_walk_if_unlocked(struct folio *folio,
+				struct rmap_walk_control *rwc)
+{
+	rwc->try_lock = true;
+	static_call(rmapviz_rmap_walk)((RV_RMAP_OF *)folio, rwc);
+	return !rwc->contended;
 }
 #endif
 
@@ -134,15 +152,18 @@ int rv_ksym_init(void)
 }
 
 /**
- * rv_rmap_walk() - rmap_walk() of mm/rmap.c
+ * rv_rmap_walk_try() - rmap_walk() of mm/rmap.c, if nobody is to be waited for
  * @folio: the folio, locked, with a reference
  * @rwc: the callbacks
  *
- * Context: Process context, may sleep.  Takes the folio's rmap locks for read.
+ * Context: Process context, may sleep.  Takes the folio's rmap locks for read;
+ * waits for those of a KSM page where the kernel cannot try them.
+ * Return: true if the walk was done, false if a lock was contended: then any
+ * number of callbacks may have been made.
  */
-void rv_rmap_walk(struct folio *folio, struct rmap_walk_control *rwc)
+bool rv_rmap_walk_try(struct folio *folio, struct rmap_walk_control *rwc)
 {
-	static_call(rmapviz_rmap_walk)((RV_RMAP_OF *)folio, rwc);
+	return rv_walk_if_unlocked(folio, rwc);
 }
 
 /**
