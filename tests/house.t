@@ -274,13 +274,13 @@ def check_report(tap: Tap) -> None:
         + re.findall(r'JSON_TABLE\(\w+, "(\w+)"', source)),
                  'its example is JSON, and whole')
     words = re.findall(r'\[RV_(?:KIND|MAPPING|LEVEL)_\w+\] = "(\w+)"',
-                       text('rmapviz_report.c'))
+                       text('rmapviz_words.c'))
     tap.ok(len(words) > 15, 'there are kinds, mappings and levels')
     tap.is_equal([word for word in words if f'`{word}`' not in readme], [],
                  'the README has every kind, mapping and level')
     reasons = re.findall(r'"([a-z-]+)"', first(
-        r'(?s)rv_reason_names\(.*?\{(.*?)\};', text('rmapviz_report.c')))
-    outcomes = re.findall(r'\] = "(SWAP_\w+)"', text('rmapviz_report.c'))
+        r'(?s)rv_reason_names\(.*?\{(.*?)\};', text('rmapviz_words.c')))
+    outcomes = re.findall(r'\] = "(SWAP_\w+)"', text('rmapviz_words.c'))
     tap.ok(len(reasons) > 8 and len(outcomes) == 3,
            'there are outcomes and reasons of reclaim')
     tap.is_equal([word for word in reasons + outcomes
