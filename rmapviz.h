@@ -84,12 +84,13 @@ int rv_query_parse(struct rv_query *q, const char *buf, size_t len);
 /**
  * struct rv_table - preallocated records, filled under locks
  * @rec: the records
- * @slot: hash of the records' keys: index + 1, or 0; NULL for a plain table
+ * @slot: hash of the records' keys: index + 1, or 0; NULL if not @keyed
  * @size: bytes of one record
  * @len: records in use
  * @cap: records there is room for
  * @lost: records that found no room; the walk is then repeated in a larger
  *	snapshot
+ * @keyed: records begin with a struct rv_key, by which they are looked up
  */
 struct rv_table {
 	void *rec;
@@ -98,6 +99,7 @@ struct rv_table {
 	u32 len;
 	u32 cap;
 	u32 lost;
+	bool keyed;
 };
 
 /**
@@ -344,6 +346,21 @@ struct rv_scan_result {
 	u64 changed;
 };
 
+/* The tables of a snapshot: what each holds, and in which order at last. */
+enum rv_table_id {
+	RV_ROOTS,   /* struct rv_key: families; a root's index is their id */
+	RV_AVS,	    /* struct rv_av: root first, then by level */
+	RV_AVCS,    /* struct rv_avc: by VMA, then by anon_vma */
+	RV_MMS,	    /* struct rv_mm */
+	RV_TASKS,   /* struct rv_task: by mm */
+	RV_FILES,   /* struct rv_file */
+	RV_VMAS,    /* struct rv_vma: by own anon_vma, then by address */
+	RV_PTES,    /* struct rv_pte: by VMA, then by address */
+	RV_MISSING, /* struct rv_stray: found by a scan and not by the walk */
+	RV_EXTRA,   /* struct rv_stray: found by the walk and not by a scan */
+	RV_NR_TABLES,
+};
+
 /**
  * struct rv_snap - one query's answer
  * @query: the question
@@ -354,16 +371,7 @@ struct rv_scan_result {
  * @inode: of the page cache that the page belongs to, held until the snapshot
  *	is resolved
  * @page_file: what that file is called, or NULL
- * @roots: struct rv_key, the families: a root's index here is their scope
- * @avs: struct rv_av, root first, then by level
- * @avcs: struct rv_avc, by VMA, then by anon_vma
- * @mms: struct rv_mm
- * @tasks: struct rv_task, by mm
- * @files: struct rv_file
- * @vmas: struct rv_vma, by own anon_vma, then by address
- * @ptes: struct rv_pte, by VMA, then by address
- * @missing: struct rv_stray, what a scan found and the walk did not
- * @extra: struct rv_stray, what the walk found and a scan did not
+ * @tables: the records, by enum rv_table_id
  * @tree_vmas: VMAs in the tree of the page's anon_vma
  * @visited: VMAs that the rmap walk called back for
  * @mapped: VMAs that map a page asked for
@@ -383,16 +391,7 @@ struct rv_snap {
 	struct super_block *sb;
 	struct inode *inode;
 	char *page_file;
-	struct rv_table roots;
-	struct rv_table avs;
-	struct rv_table avcs;
-	struct rv_table mms;
-	struct rv_table tasks;
-	struct rv_table files;
-	struct rv_table vmas;
-	struct rv_table ptes;
-	struct rv_table missing;
-	struct rv_table extra;
+	struct rv_table tables[RV_NR_TABLES];
 	u32 tree_vmas;
 	u32 visited;
 	u32 mapped;
@@ -405,6 +404,40 @@ struct rv_snap {
 	bool settled;
 };
 
+/* How many records a table has. */
+static inline u32 rv_len(const struct rv_snap *s, enum rv_table_id id)
+{
+	return s->tables[id].len;
+}
+
+/* Defines what gives record i of a table, or NULL for RV_NONE. */
+#define RV_DEFINE_AT(_name, _type, _id)                                   \
+	static inline struct _type *_name(const struct rv_snap *s, u32 i) \
+	{                                                                 \
+		struct _type *records = s->tables[_id].rec;               \
+                                                                          \
+		return i == RV_NONE ? NULL : &records[i];                 \
+	}
+
+RV_DEFINE_AT(rv_root_at, rv_key, RV_ROOTS)
+RV_DEFINE_AT(rv_av_at, rv_av, RV_AVS)
+RV_DEFINE_AT(rv_avc_at, rv_avc, RV_AVCS)
+RV_DEFINE_AT(rv_mm_at, rv_mm, RV_MMS)
+RV_DEFINE_AT(rv_task_at, rv_task, RV_TASKS)
+RV_DEFINE_AT(rv_file_at, rv_file, RV_FILES)
+RV_DEFINE_AT(rv_vma_at, rv_vma, RV_VMAS)
+RV_DEFINE_AT(rv_pte_at, rv_pte, RV_PTES)
+RV_DEFINE_AT(rv_missing_at, rv_stray, RV_MISSING)
+RV_DEFINE_AT(rv_extra_at, rv_stray, RV_EXTRA)
+
+/* Every record of a table in turn; those of a snapshot's by its id. */
+#define rv_for_each_in(_record, _table)                                \
+	for (_record = (_table)->rec;                                  \
+	     _record < (typeof(_record))(_table)->rec + (_table)->len; \
+	     _record++)
+#define rv_for_each(_record, _snap, _id) \
+	rv_for_each_in(_record, &(_snap)->tables[_id])
+
 struct rv_snap *rv_snap_alloc(const struct rv_query *q);
 void rv_snap_clear(struct rv_snap *s);
 u64 rv_snap_lost(const struct rv_snap *s);
@@ -414,7 +447,8 @@ void rv_snap_drop_repeats(struct rv_snap *s);
 void rv_snap_put_refs(struct rv_snap *s);
 void rv_snap_free(struct rv_snap *s);
 
-int rv_table_alloc(struct rv_table *t, u32 size, bool keyed);
+int rv_table_alloc(struct rv_table *t, u32 size);
+int rv_table_alloc_keyed(struct rv_table *t, u32 size);
 int rv_table_grow(struct rv_table *t);
 void rv_table_free(struct rv_table *t);
 void *rv_table_add(struct rv_table *t);
@@ -422,13 +456,6 @@ struct rv_key *rv_table_find(const struct rv_table *t, const void *ptr,
 			     u32 scope);
 struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
 			       bool *fresh);
-
-/* Record @_i of table @_t, which holds records of struct @_type. */
-#define rv_rec(_t, _type, _i) (&((struct _type *)(_t)->rec)[_i])
-
-/* Every record of a table in turn. */
-#define rv_for_each(_r, _t, _type) \
-	for (_r = (_t)->rec; _r < (struct _type *)(_t)->rec + (_t)->len; _r++)
 
 /* --------------------------------------------- from query to snapshot -- */
 

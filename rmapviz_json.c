@@ -141,54 +141,55 @@ static void json_head(struct seq_file *m, const struct rv_snap *s)
 
 /* -------------------------------------------------------------- records -- */
 
-static u32 json_count(const struct rv_snap *s, const struct rv_table *t)
+static u32 json_count(const struct rv_snap *s, enum rv_table_id id)
 {
-	return s->query.opts & RV_OPT_BRIEF ? 0 : t->len;
+	return s->query.opts & RV_OPT_BRIEF ? 0 : rv_len(s, id);
 }
 
 static void json_table(struct seq_file *m, const struct rv_snap *s,
-		       const struct rv_table *t, const char *name)
+		       enum rv_table_id id, const char *name)
 {
 	if (s->query.opts & RV_OPT_BRIEF)
 		return;
-	seq_printf(m, ",\n \"%s\": [%s", name, t->len ? "" : "]");
+	seq_printf(m, ",\n \"%s\": [%s", name, rv_len(s, id) ? "" : "]");
 }
 
 /* Defines count and heading of the section of a table. */
 /* clang-format off */
-#define JSON_TABLE(_table, _name)					\
+#define JSON_TABLE(_table, _name, _id)					\
 static u32 json_count_##_table(const struct rv_snap *s)			\
 {									\
-	return json_count(s, &s->_table);				\
+	return json_count(s, _id);					\
 }									\
 									\
 static void json_head_##_table(struct seq_file *m,			\
 			       const struct rv_snap *s)			\
 {									\
-	json_table(m, s, &s->_table, _name);				\
+	json_table(m, s, _id, _name);					\
 }
 
 /* clang-format on */
 
-JSON_TABLE(avs, "anon_vmas")
-JSON_TABLE(avcs, "avcs")
-JSON_TABLE(mms, "mms")
-JSON_TABLE(vmas, "vmas")
-JSON_TABLE(ptes, "ptes")
+JSON_TABLE(avs, "anon_vmas", RV_AVS)
+JSON_TABLE(avcs, "avcs", RV_AVCS)
+JSON_TABLE(mms, "mms", RV_MMS)
+JSON_TABLE(vmas, "vmas", RV_VMAS)
+JSON_TABLE(ptes, "ptes", RV_PTES)
 
 static void json_open(struct seq_file *m, u32 i)
 {
 	seq_puts(m, i ? ",\n  {" : "\n  {");
 }
 
-static void json_close(struct seq_file *m, const struct rv_table *t, u32 i)
+static void json_close(struct seq_file *m, const struct rv_snap *s,
+		       enum rv_table_id id, u32 i)
 {
-	seq_puts(m, i + 1 == t->len ? "}]" : "}");
+	seq_puts(m, i + 1 == rv_len(s, id) ? "}]" : "}");
 }
 
 static void json_av(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	const struct rv_av *av = rv_rec(&s->avs, rv_av, i);
+	const struct rv_av *av = rv_av_at(s, i);
 
 	json_open(m, i);
 	seq_printf(m, "\"id\": %u", i);
@@ -200,12 +201,12 @@ static void json_av(struct seq_file *m, const struct rv_snap *s, u32 i)
 		   av->children, av->active_vmas);
 	seq_printf(m, ", \"on_page\": %s", json_bool(av->on_page));
 	json_ptr(m, s, av->key.ptr);
-	json_close(m, &s->avs, i);
+	json_close(m, s, RV_AVS, i);
 }
 
 static void json_avc(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	const struct rv_avc *avc = rv_rec(&s->avcs, rv_avc, i);
+	const struct rv_avc *avc = rv_avc_at(s, i);
 
 	json_open(m, i);
 	seq_printf(m, "\"id\": %u", i);
@@ -213,12 +214,12 @@ static void json_avc(struct seq_file *m, const struct rv_snap *s, u32 i)
 	json_ref(m, "vma", avc->vma);
 	seq_printf(m, ", \"role\": \"%s\"", avc->own ? "own" : "bridge");
 	json_ptr(m, s, avc->ptr);
-	json_close(m, &s->avcs, i);
+	json_close(m, s, RV_AVCS, i);
 }
 
 static void json_mm(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	const struct rv_mm *mm = rv_rec(&s->mms, rv_mm, i);
+	const struct rv_mm *mm = rv_mm_at(s, i);
 	u32 t;
 
 	json_open(m, i);
@@ -227,15 +228,15 @@ static void json_mm(struct seq_file *m, const struct rv_snap *s, u32 i)
 	seq_puts(m, ", \"tasks\": [");
 	for (t = 0; t < mm->nr_tasks; t++)
 		seq_printf(m, "%s%d", t ? ", " : "",
-			   rv_rec(&s->tasks, rv_task, mm->first_task + t)->pid);
+			   rv_task_at(s, mm->first_task + t)->pid);
 	seq_putc(m, ']');
 	json_ptr(m, s, mm->key.ptr);
-	json_close(m, &s->mms, i);
+	json_close(m, s, RV_MMS, i);
 }
 
 static void json_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	const struct rv_vma *vma = rv_rec(&s->vmas, rv_vma, i);
+	const struct rv_vma *vma = rv_vma_at(s, i);
 	char perms[5];
 
 	json_open(m, i);
@@ -251,12 +252,12 @@ static void json_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
 	seq_printf(m, ", \"visited\": %s, \"mapped\": %s",
 		   json_bool(vma->visited), json_bool(vma->mapped));
 	json_ptr(m, s, vma->key.ptr);
-	json_close(m, &s->vmas, i);
+	json_close(m, s, RV_VMAS, i);
 }
 
 static void json_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	const struct rv_pte *pte = rv_rec(&s->ptes, rv_pte, i);
+	const struct rv_pte *pte = rv_pte_at(s, i);
 	char flags[RV_FLAGS_LEN];
 
 	json_open(m, i);
@@ -268,7 +269,7 @@ static void json_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
 	rv_pte_flag_names(flags, sizeof(flags), pte->flags);
 	json_names(m, "flags", flags);
 	seq_printf(m, ", \"pkey\": %u", pte->pkey);
-	json_close(m, &s->ptes, i);
+	json_close(m, s, RV_PTES, i);
 }
 
 static void json_reclaim(struct seq_file *m, const struct rv_snap *s)
@@ -302,19 +303,14 @@ static void json_tail(struct seq_file *m, const struct rv_snap *s)
 
 /* ---------------------------------------------------------------- verify -- */
 
-static u32 json_count_strays(const struct rv_snap *s, const struct rv_table *t)
-{
-	return s->query.opts & RV_OPT_VERIFY ? t->len : 0;
-}
-
 static u32 json_count_missing(const struct rv_snap *s)
 {
-	return json_count_strays(s, &s->missing);
+	return s->query.opts & RV_OPT_VERIFY ? rv_len(s, RV_MISSING) : 0;
 }
 
 static u32 json_count_extra(const struct rv_snap *s)
 {
-	return json_count_strays(s, &s->extra);
+	return s->query.opts & RV_OPT_VERIFY ? rv_len(s, RV_EXTRA) : 0;
 }
 
 static void json_head_missing(struct seq_file *m, const struct rv_snap *s)
@@ -327,33 +323,33 @@ static void json_head_missing(struct seq_file *m, const struct rv_snap *s)
 		   s->scan.entries);
 	seq_printf(m, ",\n \"verify\": {\"found\": %llu, \"changed\": %llu",
 		   s->scan.found, s->scan.changed);
-	seq_printf(m, ", \"missing\": [%s", s->missing.len ? "" : "]");
+	seq_printf(m, ", \"missing\": [%s", rv_len(s, RV_MISSING) ? "" : "]");
 }
 
 static void json_head_extra(struct seq_file *m, const struct rv_snap *s)
 {
 	if (s->query.opts & RV_OPT_VERIFY)
-		seq_printf(m, ", \"extra\": [%s", s->extra.len ? "" : "]");
+		seq_printf(m, ", \"extra\": [%s",
+			   rv_len(s, RV_EXTRA) ? "" : "]");
 }
 
-static void json_stray(struct seq_file *m, const struct rv_table *t, u32 i)
+static void json_stray(struct seq_file *m, const struct rv_stray *stray, u32 i)
 {
-	const struct rv_stray *stray = rv_rec(t, rv_stray, i);
-
 	json_open(m, i);
 	seq_printf(m, "\"addr\": \"0x%llx\"", stray->addr);
 	json_ref(m, "mm", stray->mm);
-	json_close(m, t, i);
 }
 
 static void json_missing(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	json_stray(m, &s->missing, i);
+	json_stray(m, rv_missing_at(s, i), i);
+	json_close(m, s, RV_MISSING, i);
 }
 
 static void json_extra(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	json_stray(m, &s->extra, i);
+	json_stray(m, rv_extra_at(s, i), i);
+	json_close(m, s, RV_EXTRA, i);
 }
 
 static void json_end_verify(struct seq_file *m, const struct rv_snap *s)

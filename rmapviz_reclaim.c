@@ -22,7 +22,7 @@ static bool rv_any_mlocked(const struct rv_snap *s)
 {
 	const struct rv_vma *vma;
 
-	rv_for_each(vma, &s->vmas, rv_vma)
+	rv_for_each(vma, s, RV_VMAS)
 		if (vma->holds_folio && vma->vm_flags & VM_LOCKED)
 			return true;
 	return false;

@@ -36,7 +36,7 @@ static u32 rv_id(const struct rv_key *key)
 static u32 rv_record_mm(struct rv_snap *s, struct mm_struct *mm)
 {
 	bool fresh;
-	struct rv_key *key = rv_table_intern(&s->mms, mm, 0, &fresh);
+	struct rv_key *key = rv_table_intern(&s->tables[RV_MMS], mm, 0, &fresh);
 
 	if (key && fresh)
 		mmgrab(mm);
@@ -51,7 +51,7 @@ static u32 rv_record_file(struct rv_snap *s, struct file *file)
 
 	if (!file)
 		return RV_NONE;
-	key = rv_table_intern(&s->files, file, 0, &fresh);
+	key = rv_table_intern(&s->tables[RV_FILES], file, 0, &fresh);
 	if (key && fresh)
 		get_file(file);
 	return rv_id(key);
@@ -86,7 +86,8 @@ static u8 rv_area(const struct vm_area_struct *vma)
 struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
 			     u32 scope, bool *fresh)
 {
-	struct rv_key *key = rv_table_intern(&s->vmas, vma, scope, fresh);
+	struct rv_key *key =
+		rv_table_intern(&s->tables[RV_VMAS], vma, scope, fresh);
 	struct rv_vma *v;
 
 	if (!key || !*fresh)
@@ -110,7 +111,8 @@ static u32 rv_record_av(struct rv_snap *s, const struct anon_vma *av, u32 scope)
 	struct rv_av *r;
 	bool fresh;
 
-	r = (struct rv_av *)rv_table_intern(&s->avs, av, scope, &fresh);
+	r = (struct rv_av *)rv_table_intern(&s->tables[RV_AVS], av, scope,
+					    &fresh);
 	if (r && fresh) {
 		r->root_ptr = (unsigned long)av->root;
 		r->parent_ptr = (unsigned long)av->parent;
@@ -144,7 +146,7 @@ u32 rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
 		const struct anon_vma_chain *avc =
 			list_entry(pos, struct anon_vma_chain, same_vma);
 		u32 av_id = rv_record_av(s, avc->anon_vma, scope);
-		struct rv_avc *r = rv_table_add(&s->avcs);
+		struct rv_avc *r = rv_table_add(&s->tables[RV_AVCS]);
 
 		if (r) {
 			r->ptr = (unsigned long)avc;
@@ -179,7 +181,7 @@ u32 rv_record_family(struct rv_snap *s, struct anon_vma *root)
 	bool fresh;
 	u32 breath = 0;
 
-	key = rv_table_intern(&s->roots, root, 0, &fresh);
+	key = rv_table_intern(&s->tables[RV_ROOTS], root, 0, &fresh);
 	if (!key || !fresh)
 		return rv_id(key);
 

@@ -44,8 +44,10 @@ static void rv_collect_tasks(struct rv_snap *s)
 	rcu_read_lock();
 	for_each_process(leader) {
 		const struct mm_struct *mm = rv_mm_of(leader);
-		struct rv_key *key = mm ? rv_table_find(&s->mms, mm, 0) : NULL;
-		struct rv_task *task = key ? rv_table_add(&s->tasks) : NULL;
+		struct rv_key *key =
+			mm ? rv_table_find(&s->tables[RV_MMS], mm, 0) : NULL;
+		struct rv_task *task =
+			key ? rv_table_add(&s->tables[RV_TASKS]) : NULL;
 		struct rv_mm *user = (struct rv_mm *)key;
 
 		if (!task)
@@ -78,17 +80,18 @@ static int rv_resolve_tasks(struct rv_snap *s)
 
 	for (;;) {
 		rv_collect_tasks(s);
-		if (!s->tasks.lost || s->tasks.cap == RV_RECORDS_MAX)
+		if (!s->tables[RV_TASKS].lost ||
+		    s->tables[RV_TASKS].cap == RV_RECORDS_MAX)
 			break;
-		err = rv_table_grow(&s->tasks);
+		err = rv_table_grow(&s->tables[RV_TASKS]);
 		if (err)
 			return err;
-		rv_for_each(mm, &s->mms, rv_mm)
+		rv_for_each(mm, s, RV_MMS)
 			mm->nr_tasks = 0;
 	}
-	sort(s->tasks.rec, s->tasks.len, sizeof(struct rv_task), rv_cmp_task,
-	     NULL);
-	rv_for_each(mm, &s->mms, rv_mm) {
+	sort(rv_task_at(s, 0), rv_len(s, RV_TASKS), sizeof(struct rv_task),
+	     rv_cmp_task, NULL);
+	rv_for_each(mm, s, RV_MMS) {
 		mm->first_task = first;
 		first += mm->nr_tasks;
 	}
@@ -110,7 +113,7 @@ static const char *rv_page_path(struct rv_snap *s, char *buf)
 	struct dentry *dentry;
 	const char *path;
 
-	rv_for_each(file, &s->files, rv_file)
+	rv_for_each(file, s, RV_FILES)
 		if (((struct file *)file->key.ptr)->f_mapping ==
 		    s->inode->i_mapping)
 			return file->name;
@@ -127,7 +130,7 @@ static int rv_name_files(struct rv_snap *s, char *buf)
 	struct rv_file *file;
 	const char *path;
 
-	rv_for_each(file, &s->files, rv_file) {
+	rv_for_each(file, s, RV_FILES) {
 		path = rv_path_or(file_path((struct file *)file->key.ptr, buf,
 					    PATH_MAX),
 				  "(name too long)");
@@ -148,7 +151,7 @@ static int rv_resolve_files(struct rv_snap *s)
 	char *buf;
 	int err;
 
-	if (!s->files.len && !s->inode)
+	if (!rv_len(s, RV_FILES) && !s->inode)
 		return 0;
 	buf = kmalloc(PATH_MAX, GFP_KERNEL);
 	if (!buf)
@@ -167,16 +170,16 @@ static void rv_link_avs(struct rv_snap *s)
 	struct rv_vma *vma;
 	struct rv_key *key;
 
-	rv_for_each(av, &s->avs, rv_av) {
-		key = rv_table_find(&s->avs, (void *)av->root_ptr,
+	rv_for_each(av, s, RV_AVS) {
+		key = rv_table_find(&s->tables[RV_AVS], (void *)av->root_ptr,
 				    av->key.scope);
 		av->root = key ? key->id : RV_NONE;
-		key = rv_table_find(&s->avs, (void *)av->parent_ptr,
+		key = rv_table_find(&s->tables[RV_AVS], (void *)av->parent_ptr,
 				    av->key.scope);
 		av->parent = key ? key->id : RV_NONE;
 	}
-	rv_for_each(vma, &s->vmas, rv_vma) {
-		key = rv_table_find(&s->avs, (void *)vma->av_ptr,
+	rv_for_each(vma, s, RV_VMAS) {
+		key = rv_table_find(&s->tables[RV_AVS], (void *)vma->av_ptr,
 				    vma->key.scope);
 		vma->av = key ? key->id : RV_NONE;
 	}
@@ -274,8 +277,8 @@ static void rv_order_family(struct rv_order *o, struct rv_av *avs, u32 root)
  */
 static int rv_order_avs(struct rv_snap *s)
 {
-	struct rv_av *avs = s->avs.rec, *av;
-	u32 n = s->avs.len, i;
+	struct rv_av *avs = rv_av_at(s, 0), *av;
+	u32 n = rv_len(s, RV_AVS), i;
 	struct rv_order o = {};
 	struct rv_avc *avc;
 	struct rv_vma *vma;
@@ -287,7 +290,7 @@ static int rv_order_avs(struct rv_snap *s)
 	if (err)
 		goto free;
 
-	rv_for_each(av, &s->avs, rv_av)
+	rv_for_each(av, s, RV_AVS)
 		av->first_child = RV_NONE;
 	rv_order_siblings(&o, avs, n);
 	for (i = 0; i < n; i++)
@@ -302,10 +305,10 @@ static int rv_order_avs(struct rv_snap *s)
 	}
 	/* What hangs on no root is not in the queue; it cannot be, but say so. */
 	s->lost += n - o.len;
-	s->avs.len = o.len;
-	rv_for_each(avc, &s->avcs, rv_avc)
+	s->tables[RV_AVS].len = o.len;
+	rv_for_each(avc, s, RV_AVCS)
 		avc->av = rv_ranked(&o, avc->av);
-	rv_for_each(vma, &s->vmas, rv_vma)
+	rv_for_each(vma, s, RV_VMAS)
 		vma->av = rv_ranked(&o, vma->av);
 free:
 	rv_order_free(&o);
@@ -318,10 +321,10 @@ free:
  */
 static void rv_order_lines(struct rv_snap *s)
 {
-	struct rv_av *avs = s->avs.rec;
+	struct rv_av *avs = rv_av_at(s, 0);
 	u32 line, at = 0;
 
-	for (line = 0; line < s->avs.len; line++) {
+	for (line = 0; line < rv_len(s, RV_AVS); line++) {
 		avs[line].at_line = at;
 		if (avs[at].first_child != RV_NONE) {
 			at = avs[at].first_child;
@@ -347,8 +350,8 @@ static int rv_cmp_vma(const void *a, const void *b)
 
 static int rv_order_vmas(struct rv_snap *s)
 {
-	struct rv_vma *vmas = s->vmas.rec;
-	u32 n = s->vmas.len, i;
+	struct rv_vma *vmas = rv_vma_at(s, 0);
+	u32 n = rv_len(s, RV_VMAS), i;
 	struct rv_avc *avc;
 	struct rv_pte *pte;
 	u32 *rank;
@@ -361,10 +364,10 @@ static int rv_order_vmas(struct rv_snap *s)
 	sort(vmas, n, sizeof(*vmas), rv_cmp_vma, NULL);
 	for (i = 0; i < n; i++)
 		rank[vmas[i].key.id] = i;
-	rv_for_each(avc, &s->avcs, rv_avc)
+	rv_for_each(avc, s, RV_AVCS)
 		if (avc->vma != RV_NONE)
 			avc->vma = rank[avc->vma];
-	rv_for_each(pte, &s->ptes, rv_pte)
+	rv_for_each(pte, s, RV_PTES)
 		if (pte->vma != RV_NONE)
 			pte->vma = rank[pte->vma];
 	kvfree(rank);
@@ -384,19 +387,18 @@ static int rv_cmp_avc(const void *a, const void *b)
 
 static void rv_count_avcs(struct rv_snap *s)
 {
-	struct rv_avc *avcs = s->avcs.rec;
+	struct rv_avc *avcs = rv_avc_at(s, 0);
 	u32 i;
 
-	for (i = 0; i < s->avcs.len; i++) {
+	for (i = 0; i < rv_len(s, RV_AVCS); i++) {
 		if (avcs[i].av != RV_NONE) {
-			struct rv_av *av = rv_rec(&s->avs, rv_av, avcs[i].av);
+			struct rv_av *av = rv_av_at(s, avcs[i].av);
 
 			av->vmas++;
 			s->tree_vmas += av->on_page;
 		}
 		if (avcs[i].vma != RV_NONE) {
-			struct rv_vma *v =
-				rv_rec(&s->vmas, rv_vma, avcs[i].vma);
+			struct rv_vma *v = rv_vma_at(s, avcs[i].vma);
 
 			if (!v->nr_avcs++)
 				v->first_avc = i;
@@ -409,13 +411,13 @@ static void rv_count_vmas(struct rv_snap *s)
 	struct rv_vma *vma;
 	struct rv_mm *mm;
 
-	rv_for_each(vma, &s->vmas, rv_vma) {
+	rv_for_each(vma, s, RV_VMAS) {
 		s->visited += vma->visited;
 		s->mapped += vma->mapped;
 		if (vma->mapped && vma->mm != RV_NONE)
-			rv_rec(&s->mms, rv_mm, vma->mm)->mapped = true;
+			rv_mm_at(s, vma->mm)->mapped = true;
 	}
-	rv_for_each(mm, &s->mms, rv_mm)
+	rv_for_each(mm, s, RV_MMS)
 		if (mm->mapped)
 			s->processes += mm->nr_tasks;
 }
@@ -442,7 +444,8 @@ int rv_resolve(struct rv_snap *s)
 	if (err)
 		return err;
 	rv_order_lines(s);
-	sort(s->avcs.rec, s->avcs.len, sizeof(struct rv_avc), rv_cmp_avc, NULL);
+	sort(rv_avc_at(s, 0), rv_len(s, RV_AVCS), sizeof(struct rv_avc),
+	     rv_cmp_avc, NULL);
 	rv_snap_sort_ptes(s);
 	rv_count_avcs(s);
 	rv_count_vmas(s);

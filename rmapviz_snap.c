@@ -19,23 +19,40 @@
 
 #define RV_FIRST_CAP 64
 
-/* Every table of a snapshot; they stand in a row there. */
+/* Every table of a snapshot. */
 #define rv_for_each_table(_t, _s) \
-	for (_t = &(_s)->roots; _t <= &(_s)->extra; _t++)
+	for (_t = (_s)->tables; _t < (_s)->tables + RV_NR_TABLES; _t++)
+
+/* clang-format off */
+static const struct {
+	u32 size;
+	bool keyed; /* they begin with a struct rv_key */
+} rv_record_kinds[RV_NR_TABLES] = {
+	[RV_ROOTS] = { .size = sizeof(struct rv_key), .keyed = true },
+	[RV_AVS] = { .size = sizeof(struct rv_av), .keyed = true },
+	[RV_AVCS] = { .size = sizeof(struct rv_avc) },
+	[RV_MMS] = { .size = sizeof(struct rv_mm), .keyed = true },
+	[RV_TASKS] = { .size = sizeof(struct rv_task) },
+	[RV_FILES] = { .size = sizeof(struct rv_file), .keyed = true },
+	[RV_VMAS] = { .size = sizeof(struct rv_vma), .keyed = true },
+	[RV_PTES] = { .size = sizeof(struct rv_pte) },
+	[RV_MISSING] = { .size = sizeof(struct rv_stray) },
+	[RV_EXTRA] = { .size = sizeof(struct rv_stray) },
+};
+/* clang-format on */
 
 static u32 rv_table_slots(const struct rv_table *t)
 {
 	return roundup_pow_of_two(2 * t->cap);
 }
 
-static int rv_table_alloc_cap(struct rv_table *t, u32 size, u32 cap, bool keyed)
+static int rv_table_make_room(struct rv_table *t, u32 cap)
 {
-	t->size = size;
 	t->cap = cap;
-	t->rec = kvcalloc(cap, size, GFP_KERNEL);
+	t->rec = kvcalloc(cap, t->size, GFP_KERNEL);
 	if (!t->rec)
 		return -ENOMEM;
-	if (keyed) {
+	if (t->keyed) {
 		t->slot = kvcalloc(rv_table_slots(t), sizeof(*t->slot),
 				   GFP_KERNEL);
 		if (!t->slot)
@@ -45,17 +62,31 @@ static int rv_table_alloc_cap(struct rv_table *t, u32 size, u32 cap, bool keyed)
 }
 
 /**
- * rv_table_alloc() - give a table its first records
+ * rv_table_alloc() - give a table room for its first records
  * @t: the table, zeroed
  * @size: bytes of one record
- * @keyed: records begin with a struct rv_key
  *
  * Context: Process context, may sleep.
  * Return: 0 or -ENOMEM; in both cases it is to be freed with rv_table_free().
  */
-int rv_table_alloc(struct rv_table *t, u32 size, bool keyed)
+int rv_table_alloc(struct rv_table *t, u32 size)
 {
-	return rv_table_alloc_cap(t, size, RV_FIRST_CAP, keyed);
+	t->size = size;
+	return rv_table_make_room(t, RV_FIRST_CAP);
+}
+
+/**
+ * rv_table_alloc_keyed() - the same for records that are looked up
+ * @t: the table, zeroed
+ * @size: bytes of one record, which begins with a struct rv_key
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 or -ENOMEM; in both cases it is to be freed with rv_table_free().
+ */
+int rv_table_alloc_keyed(struct rv_table *t, u32 size)
+{
+	t->keyed = true;
+	return rv_table_alloc(t, size);
 }
 
 /**
@@ -92,12 +123,11 @@ static void rv_table_clear(struct rv_table *t)
 int rv_table_grow(struct rv_table *t)
 {
 	u64 need = (u64)t->len + t->lost;
-	bool keyed = t->slot;
 
 	rv_table_free(t);
 	t->lost = 0;
 	need = min_t(u64, need + need / 4, RV_RECORDS_MAX);
-	return rv_table_alloc_cap(t, t->size, need, keyed);
+	return rv_table_make_room(t, need);
 }
 
 /**
@@ -191,22 +221,17 @@ struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
 struct rv_snap *rv_snap_alloc(const struct rv_query *q)
 {
 	struct rv_snap *s = kzalloc(sizeof(*s), GFP_KERNEL);
+	u32 id;
 
 	if (!s)
 		return NULL;
 	s->query = *q;
-	if (rv_table_alloc(&s->roots, sizeof(struct rv_key), true) ||
-	    rv_table_alloc(&s->avs, sizeof(struct rv_av), true) ||
-	    rv_table_alloc(&s->avcs, sizeof(struct rv_avc), false) ||
-	    rv_table_alloc(&s->mms, sizeof(struct rv_mm), true) ||
-	    rv_table_alloc(&s->tasks, sizeof(struct rv_task), false) ||
-	    rv_table_alloc(&s->files, sizeof(struct rv_file), true) ||
-	    rv_table_alloc(&s->vmas, sizeof(struct rv_vma), true) ||
-	    rv_table_alloc(&s->ptes, sizeof(struct rv_pte), false) ||
-	    rv_table_alloc(&s->missing, sizeof(struct rv_stray), false) ||
-	    rv_table_alloc(&s->extra, sizeof(struct rv_stray), false)) {
-		rv_snap_free(s);
-		return NULL;
+	for (id = 0; id < RV_NR_TABLES; id++) {
+		s->tables[id].keyed = rv_record_kinds[id].keyed;
+		if (rv_table_alloc(&s->tables[id], rv_record_kinds[id].size)) {
+			rv_snap_free(s);
+			return NULL;
+		}
 	}
 	return s;
 }
@@ -224,9 +249,9 @@ void rv_snap_put_refs(struct rv_snap *s)
 
 	if (s->settled)
 		return;
-	rv_for_each(file, &s->files, rv_file)
+	rv_for_each(file, s, RV_FILES)
 		fput((struct file *)file->key.ptr);
-	rv_for_each(mm, &s->mms, rv_mm)
+	rv_for_each(mm, s, RV_MMS)
 		mmdrop((struct mm_struct *)mm->key.ptr);
 	iput(s->inode);
 	if (s->sb)
@@ -315,7 +340,8 @@ static int rv_cmp_pte(const void *a, const void *b)
  */
 void rv_snap_sort_ptes(struct rv_snap *s)
 {
-	sort(s->ptes.rec, s->ptes.len, sizeof(struct rv_pte), rv_cmp_pte, NULL);
+	sort(rv_pte_at(s, 0), rv_len(s, RV_PTES), sizeof(struct rv_pte),
+	     rv_cmp_pte, NULL);
 }
 
 /**
@@ -326,15 +352,15 @@ void rv_snap_sort_ptes(struct rv_snap *s)
  */
 void rv_snap_drop_repeats(struct rv_snap *s)
 {
-	struct rv_pte *ptes = s->ptes.rec;
+	struct rv_pte *ptes = rv_pte_at(s, 0);
 	u32 i, len = 0;
 
 	rv_snap_sort_ptes(s);
-	for (i = 0; i < s->ptes.len; i++)
+	for (i = 0; i < rv_len(s, RV_PTES); i++)
 		if (!len || ptes[i].vma == RV_NONE ||
 		    rv_cmp_pte(&ptes[len - 1], &ptes[i]))
 			ptes[len++] = ptes[i];
-	s->ptes.len = len;
+	s->tables[RV_PTES].len = len;
 	s->reclaim.found = len;
 }
 
@@ -352,7 +378,7 @@ void rv_snap_free(struct rv_snap *s)
 	if (!s)
 		return;
 	rv_snap_put_refs(s);
-	rv_for_each(file, &s->files, rv_file)
+	rv_for_each(file, s, RV_FILES)
 		kfree(file->name);
 	rv_for_each_table(t, s)
 		rv_table_free(t);

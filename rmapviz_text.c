@@ -83,20 +83,22 @@ static void text_answer(struct seq_file *m, const struct rv_snap *s)
 {
 	if (!text_has_page(s)) {
 		seq_printf(m, "pid %d: %u anon_vma%s in %u famil%s",
-			   s->query.pid, s->avs.len, text_plural(s->avs.len),
-			   s->roots.len, s->roots.len == 1 ? "y" : "ies");
+			   s->query.pid, rv_len(s, RV_AVS),
+			   text_plural(rv_len(s, RV_AVS)), rv_len(s, RV_ROOTS),
+			   rv_len(s, RV_ROOTS) == 1 ? "y" : "ies");
 	} else {
 		seq_printf(m, "PFN 0x%llx is %s; ", s->page.pfn,
 			   text_kinds[s->page.kind]);
 		if (!rv_kind_mapped(s->page.kind))
 			seq_puts(m, "rmap maps no such page");
-		else if (!s->ptes.len)
+		else if (!rv_len(s, RV_PTES))
 			seq_puts(m, "nothing maps it");
 		else
 			seq_printf(m, "%u process%s map%s it, at %u address%s",
 				   s->processes, s->processes == 1 ? "" : "es",
-				   s->processes == 1 ? "s" : "", s->ptes.len,
-				   s->ptes.len == 1 ? "" : "es");
+				   s->processes == 1 ? "s" : "",
+				   rv_len(s, RV_PTES),
+				   rv_len(s, RV_PTES) == 1 ? "" : "es");
 	}
 	seq_putc(m, '\n');
 	if (s->lost)
@@ -115,10 +117,9 @@ static void text_mapping(struct seq_file *m, const struct rv_snap *s)
 		return;
 	text_gutter(m, "");
 	seq_printf(m, "mapping %s", rv_mapping_names[page->mapping]);
-	rv_for_each(av, &s->avs, rv_av)
+	rv_for_each(av, s, RV_AVS)
 		if (av->on_page && !(s->query.opts & RV_OPT_BRIEF))
-			seq_printf(m, " AV%u",
-				   (u32)(av - (struct rv_av *)s->avs.rec));
+			seq_printf(m, " AV%u", (u32)(av - rv_av_at(s, 0)));
 	seq_printf(m, ", index 0x%llx", page->index);
 	if (s->query.opts & RV_OPT_PTRS)
 		seq_printf(m, ", at 0x%lx", page->mapping_ptr);
@@ -170,7 +171,7 @@ static void text_page(struct seq_file *m, const struct rv_snap *s)
 
 static u32 text_count_avs(const struct rv_snap *s)
 {
-	return s->query.opts & RV_OPT_BRIEF ? 0 : s->avs.len;
+	return s->query.opts & RV_OPT_BRIEF ? 0 : rv_len(s, RV_AVS);
 }
 
 static void text_head_avs(struct seq_file *m, const struct rv_snap *s)
@@ -180,8 +181,8 @@ static void text_head_avs(struct seq_file *m, const struct rv_snap *s)
 	if (!text_count_avs(s))
 		return;
 	text_section(m, "anon_vmas");
-	snprintf(size, sizeof(size), "%u in %u famil%s", s->avs.len,
-		 s->roots.len, s->roots.len == 1 ? "y" : "ies");
+	snprintf(size, sizeof(size), "%u in %u famil%s", rv_len(s, RV_AVS),
+		 rv_len(s, RV_ROOTS), rv_len(s, RV_ROOTS) == 1 ? "y" : "ies");
 	seq_printf(m, "%-16s %-6s %-9s %-9s %-9s %s\n", size, "LEVEL",
 		   "REFCOUNT", "CHILDREN", "OWN VMAS", "VMAS IN TREE");
 }
@@ -199,7 +200,7 @@ static int text_branches(struct seq_file *m, const struct rv_snap *s,
 	/* Bit i: the ancestor i levels up has younger siblings. */
 	for (i = 0; i < depth; i++) {
 		open |= up->last_child ? 0 : BIT(i);
-		up = rv_rec(&s->avs, rv_av, up->parent);
+		up = rv_av_at(s, up->parent);
 	}
 	for (i = depth - 1; i; i--)
 		seq_puts(m, open & BIT(i) ? "|  " : "   ");
@@ -209,8 +210,8 @@ static int text_branches(struct seq_file *m, const struct rv_snap *s,
 
 static void text_av(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	u32 id = rv_rec(&s->avs, rv_av, i)->at_line;
-	const struct rv_av *av = rv_rec(&s->avs, rv_av, id);
+	u32 id = rv_av_at(s, i)->at_line;
+	const struct rv_av *av = rv_av_at(s, id);
 	int width;
 
 	text_gutter(m, "");
@@ -229,14 +230,14 @@ static void text_av(struct seq_file *m, const struct rv_snap *s, u32 i)
 
 static bool text_grid(const struct rv_snap *s)
 {
-	return s->vmas.len <= TEXT_GRID_VMAS;
+	return rv_len(s, RV_VMAS) <= TEXT_GRID_VMAS;
 }
 
 static u32 text_count_avcs(const struct rv_snap *s)
 {
-	if (s->query.opts & RV_OPT_BRIEF || !s->avcs.len)
+	if (s->query.opts & RV_OPT_BRIEF || !rv_len(s, RV_AVCS))
 		return 0;
-	return text_grid(s) ? s->avs.len : s->vmas.len;
+	return text_grid(s) ? rv_len(s, RV_AVS) : rv_len(s, RV_VMAS);
 }
 
 static void text_head_avcs(struct seq_file *m, const struct rv_snap *s)
@@ -249,13 +250,14 @@ static void text_head_avcs(struct seq_file *m, const struct rv_snap *s)
 	text_section(m, "AVCs");
 	if (!text_grid(s)) {
 		seq_printf(m, "%u: a VMA's own anon_vma has a *\n",
-			   s->avcs.len);
+			   rv_len(s, RV_AVCS));
 		return;
 	}
 	seq_printf(m, "%-7s", "");
-	for (i = 0; i < s->vmas.len; i++) {
+	for (i = 0; i < rv_len(s, RV_VMAS); i++) {
 		snprintf(name, sizeof(name), "VMA%u", i);
-		seq_printf(m, i + 1 < s->vmas.len ? "%-10s" : "%s\n", name);
+		seq_printf(m, i + 1 < rv_len(s, RV_VMAS) ? "%-10s" : "%s\n",
+			   name);
 	}
 }
 
@@ -265,7 +267,7 @@ static const struct rv_avc *text_find_avc(const struct rv_snap *s, u32 av,
 	u32 i;
 
 	for (i = vma->first_avc; i < vma->first_avc + vma->nr_avcs; i++) {
-		const struct rv_avc *avc = rv_rec(&s->avcs, rv_avc, i);
+		const struct rv_avc *avc = rv_avc_at(s, i);
 
 		if (avc->av == av)
 			return avc;
@@ -294,23 +296,23 @@ static void text_grid_row(struct seq_file *m, const struct rv_snap *s, u32 av)
 
 	text_gutter(m, "");
 	seq_printf(m, "AV%-5u", av);
-	for (i = 0; i < s->vmas.len; i++) {
-		vma = rv_rec(&s->vmas, rv_vma, i);
+	for (i = 0; i < rv_len(s, RV_VMAS); i++) {
+		vma = rv_vma_at(s, i);
 		text_avc_name(text_find_avc(s, av, vma), name, sizeof(name));
-		seq_printf(m, i + 1 < s->vmas.len ? "%-9s " : "%s\n", name);
+		seq_printf(m, i + 1 < rv_len(s, RV_VMAS) ? "%-9s " : "%s\n",
+			   name);
 	}
 }
 
 static void text_chain(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	const struct rv_vma *vma = rv_rec(&s->vmas, rv_vma, i);
+	const struct rv_vma *vma = rv_vma_at(s, i);
 	u32 n;
 
 	text_gutter(m, "");
 	seq_printf(m, "VMA%-6u", i);
 	for (n = 0; n < vma->nr_avcs; n++) {
-		const struct rv_avc *avc =
-			rv_rec(&s->avcs, rv_avc, vma->first_avc + n);
+		const struct rv_avc *avc = rv_avc_at(s, vma->first_avc + n);
 
 		if (n && n % 12 == 0)
 			seq_printf(m, "\n%19s", "");
@@ -331,7 +333,7 @@ static void text_avc(struct seq_file *m, const struct rv_snap *s, u32 i)
 
 static u32 text_count_vmas(const struct rv_snap *s)
 {
-	return s->query.opts & RV_OPT_BRIEF ? 0 : s->vmas.len;
+	return s->query.opts & RV_OPT_BRIEF ? 0 : rv_len(s, RV_VMAS);
 }
 
 static void text_head_vmas(struct seq_file *m, const struct rv_snap *s)
@@ -361,12 +363,6 @@ static void text_comm(struct seq_file *m, const char *comm)
 	seq_printf(m, "%*s", max(width, 0), "");
 }
 
-static const struct rv_mm *text_mm(const struct rv_snap *s,
-				   const struct rv_vma *vma)
-{
-	return vma->mm == RV_NONE ? NULL : rv_rec(&s->mms, rv_mm, vma->mm);
-}
-
 static pid_t text_pid(const struct rv_mm *mm)
 {
 	return mm ? mm->pid : 0;
@@ -383,8 +379,8 @@ static void text_sharers(struct seq_file *m, const struct rv_mm *mm)
 
 static void text_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	const struct rv_vma *vma = rv_rec(&s->vmas, rv_vma, i);
-	const struct rv_mm *mm = text_mm(s, vma);
+	const struct rv_vma *vma = rv_vma_at(s, i);
+	const struct rv_mm *mm = rv_mm_at(s, vma->mm);
 	const char *name = rv_vma_name(s, vma);
 	char perms[5], own[16] = "-";
 
@@ -413,7 +409,7 @@ static void text_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
 
 static u32 text_count_ptes(const struct rv_snap *s)
 {
-	return s->query.opts & RV_OPT_BRIEF ? 0 : s->ptes.len;
+	return s->query.opts & RV_OPT_BRIEF ? 0 : rv_len(s, RV_PTES);
 }
 
 static void text_head_ptes(struct seq_file *m, const struct rv_snap *s)
@@ -429,14 +425,13 @@ static void text_head_ptes(struct seq_file *m, const struct rv_snap *s)
 
 static void text_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	const struct rv_pte *pte = rv_rec(&s->ptes, rv_pte, i);
-	const struct rv_vma *vma =
-		pte->vma == RV_NONE ? NULL : rv_rec(&s->vmas, rv_vma, pte->vma);
+	const struct rv_pte *pte = rv_pte_at(s, i);
+	const struct rv_vma *vma = rv_vma_at(s, pte->vma);
 	char flags[RV_FLAGS_LEN];
 
 	text_gutter(m, "");
 	seq_printf(m, "VMA%-4d %-7d 0x%012llx %-5s 0x%016llx ", (int)pte->vma,
-		   vma ? text_pid(text_mm(s, vma)) : 0, pte->addr,
+		   vma ? text_pid(rv_mm_at(s, vma->mm)) : 0, pte->addr,
 		   rv_level_names[pte->level], pte->value);
 	if (s->query.opts & RV_OPT_FOLIO)
 		seq_printf(m, "0x%-7llx %-5u ", pte->pfn, pte->pages);
@@ -476,7 +471,7 @@ static void text_cost(struct seq_file *m, const struct rv_snap *s)
 			   s->mapped == 1 ? "s" : "");
 		if (s->tree_vmas)
 			seq_printf(m, "; %u in the page's AV, %u in the family",
-				   s->tree_vmas, s->vmas.len);
+				   s->tree_vmas, rv_len(s, RV_VMAS));
 		seq_putc(m, '\n');
 		text_gutter(m, "");
 	}
@@ -489,12 +484,12 @@ static void text_cost(struct seq_file *m, const struct rv_snap *s)
 
 static u32 text_count_missing(const struct rv_snap *s)
 {
-	return s->missing.len;
+	return rv_len(s, RV_MISSING);
 }
 
 static u32 text_count_extra(const struct rv_snap *s)
 {
-	return s->extra.len;
+	return rv_len(s, RV_EXTRA);
 }
 
 static void text_head_verify(struct seq_file *m, const struct rv_snap *s)
@@ -507,7 +502,8 @@ static void text_head_verify(struct seq_file *m, const struct rv_snap *s)
 	seq_printf(m, ", and find it %llu time%s\n", s->scan.found,
 		   text_plural(s->scan.found));
 	text_gutter(m, "");
-	seq_printf(m, "missing %u, extra %u", s->missing.len, s->extra.len);
+	seq_printf(m, "missing %u, extra %u", rv_len(s, RV_MISSING),
+		   rv_len(s, RV_EXTRA));
 	if (s->scan.changed)
 		seq_printf(m, "; %llu changed meanwhile", s->scan.changed);
 	seq_putc(m, '\n');
@@ -516,8 +512,7 @@ static void text_head_verify(struct seq_file *m, const struct rv_snap *s)
 static void text_stray(struct seq_file *m, const struct rv_snap *s,
 		       const struct rv_stray *stray, const char *what)
 {
-	const struct rv_mm *mm =
-		stray->mm == RV_NONE ? NULL : rv_rec(&s->mms, rv_mm, stray->mm);
+	const struct rv_mm *mm = rv_mm_at(s, stray->mm);
 
 	text_gutter(m, "");
 	seq_printf(m, "%s: pid %d at 0x%012llx\n", what, text_pid(mm),
@@ -526,12 +521,12 @@ static void text_stray(struct seq_file *m, const struct rv_snap *s,
 
 static void text_missing(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	text_stray(m, s, rv_rec(&s->missing, rv_stray, i), "MISSED BY RMAP");
+	text_stray(m, s, rv_missing_at(s, i), "MISSED BY RMAP");
 }
 
 static void text_extra(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	text_stray(m, s, rv_rec(&s->extra, rv_stray, i), "ONLY IN RMAP");
+	text_stray(m, s, rv_extra_at(s, i), "ONLY IN RMAP");
 }
 
 const struct rv_section rv_text_sections[] = {

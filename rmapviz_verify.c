@@ -54,7 +54,7 @@ static void rv_put_mms(struct rv_scan *sc)
 {
 	struct rv_key *key;
 
-	rv_for_each(key, &sc->mms, rv_key)
+	rv_for_each_in(key, &sc->mms)
 		mmdrop((struct mm_struct *)key->ptr);
 }
 
@@ -178,7 +178,7 @@ static int rv_scan_all(struct rv_scan *sc)
 	for (;;) {
 		memset(&sc->snap->scan, 0, sizeof(sc->snap->scan));
 		sc->hits = 0;
-		rv_for_each(key, &sc->mms, rv_key) {
+		rv_for_each_in(key, &sc->mms) {
 			err = rv_scan_mm(sc, (struct mm_struct *)key->ptr);
 			if (err)
 				return err;
@@ -211,13 +211,14 @@ static struct rv_place *rv_walked_places(const struct rv_snap *s)
 	const struct rv_pte *pte;
 	u32 n = 0;
 
-	places = kvmalloc_array(s->ptes.len + 1, sizeof(*places), GFP_KERNEL);
+	places = kvmalloc_array(rv_len(s, RV_PTES) + 1, sizeof(*places),
+				GFP_KERNEL);
 	if (!places)
 		return NULL;
-	rv_for_each(pte, &s->ptes, rv_pte) {
-		const struct rv_vma *vma = rv_rec(&s->vmas, rv_vma, pte->vma);
+	rv_for_each(pte, s, RV_PTES) {
+		const struct rv_vma *vma = rv_vma_at(s, pte->vma);
 
-		places[n].mm = rv_rec(&s->mms, rv_mm, vma->mm)->key.ptr;
+		places[n].mm = rv_mm_at(s, vma->mm)->key.ptr;
 		places[n++].addr = pte->addr;
 	}
 	sort(places, n, sizeof(*places), rv_cmp_place, NULL);
@@ -264,16 +265,16 @@ static void rv_keep_strays(struct rv_scan *sc, struct rv_table *strays,
 			   enum rv_sight wanted)
 {
 	const bool walk_has_it = wanted == RV_ABSENT;
-	struct rv_stray *stray;
+	struct rv_stray *stray, *kept = strays->rec;
 	u32 len = 0;
 
-	rv_for_each(stray, strays, rv_stray) {
+	rv_for_each_in(stray, strays) {
 		struct rv_place place = { stray->mm_ptr, stray->addr };
 
 		if (stray->stands &&
 		    rv_has_place(walked, n, &place) == walk_has_it &&
 		    rv_look_at(sc, stray) == wanted)
-			*rv_rec(strays, rv_stray, len++) = *stray;
+			kept[len++] = *stray;
 	}
 	sc->snap->scan.changed += strays->len - len;
 	strays->len = len;
@@ -298,7 +299,7 @@ static int rv_look_again(struct rv_scan *sc, struct rv_table *strays,
 
 	if (!strays->len)
 		return 0;
-	rv_for_each(stray, strays, rv_stray)
+	rv_for_each_in(stray, strays)
 		stray->stands = rv_look_at(sc, stray) == wanted;
 	again = rv_walk(&q);
 	if (IS_ERR(again))
@@ -306,7 +307,8 @@ static int rv_look_again(struct rv_scan *sc, struct rv_table *strays,
 	if (!rv_snap_lost(again))
 		walked = rv_walked_places(again);
 	if (walked)
-		rv_keep_strays(sc, strays, walked, again->ptes.len, wanted);
+		rv_keep_strays(sc, strays, walked, rv_len(again, RV_PTES),
+			       wanted);
 	kvfree(walked);
 	rv_snap_free(again);
 	return walked ? 0 : -ENOMEM;
@@ -321,7 +323,7 @@ static void rv_add_stray(struct rv_snap *s, struct rv_table *strays,
 
 	if (!stray)
 		return;
-	key = rv_table_intern(&s->mms, (void *)place->mm, 0, &fresh);
+	key = rv_table_intern(&s->tables[RV_MMS], (void *)place->mm, 0, &fresh);
 	if (key && fresh)
 		mmgrab((struct mm_struct *)place->mm);
 	stray->mm_ptr = place->mm;
@@ -345,9 +347,9 @@ static void rv_compare(struct rv_scan *sc, const struct rv_place *walked, u32 n)
 		else
 			order = rv_cmp_place(&seen[i], &walked[j]);
 		if (order < 0)
-			rv_add_stray(s, &s->missing, &seen[i]);
+			rv_add_stray(s, &s->tables[RV_MISSING], &seen[i]);
 		if (order > 0)
-			rv_add_stray(s, &s->extra, &walked[j]);
+			rv_add_stray(s, &s->tables[RV_EXTRA], &walked[j]);
 		i += order <= 0;
 		j += order >= 0;
 	}
@@ -362,10 +364,10 @@ static int rv_judge(struct rv_scan *sc)
 		return -ENOMEM;
 	sort(sc->found.rec, sc->found.len, sizeof(struct rv_place),
 	     rv_cmp_place, NULL);
-	rv_compare(sc, walked, sc->snap->ptes.len);
+	rv_compare(sc, walked, rv_len(sc->snap, RV_PTES));
 	kvfree(walked);
-	err = rv_look_again(sc, &sc->snap->missing, RV_PRESENT);
-	return err ?: rv_look_again(sc, &sc->snap->extra, RV_ABSENT);
+	err = rv_look_again(sc, &sc->snap->tables[RV_MISSING], RV_PRESENT);
+	return err ?: rv_look_again(sc, &sc->snap->tables[RV_EXTRA], RV_ABSENT);
 }
 
 /**
@@ -392,8 +394,8 @@ int rv_verify(struct rv_snap *s)
 		sc.first = s->page.head;
 		sc.pages = 1ULL << s->page.order;
 	}
-	err = rv_table_alloc(&sc.mms, sizeof(struct rv_key), true) ?:
-		      rv_table_alloc(&sc.found, sizeof(struct rv_place), false);
+	err = rv_table_alloc_keyed(&sc.mms, sizeof(struct rv_key)) ?:
+		      rv_table_alloc(&sc.found, sizeof(struct rv_place));
 	if (!err)
 		err = rv_list_mms(&sc) ?: rv_scan_all(&sc);
 	s->scan.found = sc.hits;

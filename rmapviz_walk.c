@@ -134,7 +134,7 @@ static bool rv_record_pte(struct rv_walker *w,
 	else if (pfn - first >= pages)
 		return false;
 
-	r = rv_table_add(&w->snap->ptes);
+	r = rv_table_add(&w->snap->tables[RV_PTES]);
 	if (r) {
 		r->vma = v ? v->key.id : RV_NONE;
 		r->addr = (pvmw->address & ~(size - 1)) +
@@ -154,8 +154,8 @@ static bool rv_is_vma(const struct rv_snap *s, const struct rv_vma *v,
 		      const struct vm_area_struct *vma)
 {
 	return v->start == vma->vm_start && v->end == vma->vm_end &&
-	       (v->mm == RV_NONE || rv_rec(&s->mms, rv_mm, v->mm)->key.ptr ==
-					    (unsigned long)vma->vm_mm);
+	       (v->mm == RV_NONE ||
+		rv_mm_at(s, v->mm)->key.ptr == (unsigned long)vma->vm_mm);
 }
 
 /*
@@ -238,7 +238,7 @@ static int rv_lock_family(struct rv_walker *w)
 
 	w->locked_at = ktime_get_ns();
 	w->scope = rv_record_family(w->snap, root);
-	key = rv_table_find(&w->snap->avs, av, w->scope);
+	key = rv_table_find(&w->snap->tables[RV_AVS], av, w->scope);
 	if (key)
 		container_of(key, struct rv_av, key)->on_page = true;
 	return 0;
@@ -373,7 +373,7 @@ static int rv_walk_family_of(struct rv_walker *w, struct vm_area_struct *vma)
 	u64 start;
 	int err;
 
-	if (!av || rv_table_find(&w->snap->roots, av->root, 0))
+	if (!av || rv_table_find(&w->snap->tables[RV_ROOTS], av->root, 0))
 		return 0;
 	err = down_read_killable(&av->root->rwsem);
 	if (err)

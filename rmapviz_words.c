@@ -110,7 +110,7 @@ const char *rv_vma_name(const struct rv_snap *s, const struct rv_vma *vma)
 	case RV_AREA_FILE:
 		if (vma->file == RV_NONE)
 			return NULL;
-		return rv_rec(&s->files, rv_file, vma->file)->name;
+		return rv_file_at(s, vma->file)->name;
 	case RV_AREA_HEAP:
 		return "[heap]";
 	case RV_AREA_STACK:
