@@ -23,6 +23,7 @@
 #include <linux/uaccess.h>
 
 #include "rmapviz.h"
+#include "rmapviz_snap.h"
 
 /**
  * struct rv_open - an open query file
@@ -75,25 +76,36 @@ static bool rv_may_see_pointers(void)
 	return strspn(shown, "0") != strlen(shown);
 }
 
-/* The answer to a query, or an ERR_PTR as of rv_walk(), or of -EPERM. */
-static struct rv_snap *rv_ask(const struct rv_query *q)
+/*
+ * From a query to what the report prints: every step, in order.  Answers an
+ * ERR_PTR where a step fails.
+ */
+static struct rv_snap *rv_answer(const struct rv_query *q)
 {
-	struct rv_snap *s;
+	struct rv_snap *s = rv_walk(q);
 	int err = 0;
 
-	if (rv_locked_down() ||
-	    (q->opts & RV_OPT_PTRS && !rv_may_see_pointers()))
-		return ERR_PTR(-EPERM);
-	s = rv_walk(q);
 	if (IS_ERR(s))
 		return s;
 	if (q->opts & RV_OPT_VERIFY)
 		err = rv_verify(s);
-	err = err ?: rv_resolve(s);
-	if (!err)
-		return s;
-	rv_snap_free(s);
-	return ERR_PTR(err);
+	err = err ?: rv_find_names(s);
+	err = err ?: rv_put_in_order(s);
+	if (err) {
+		rv_snap_free(s);
+		return ERR_PTR(err);
+	}
+	rv_judge_reclaim(s);
+	return s;
+}
+
+/* The same for those who may know; others get -EPERM. */
+static struct rv_snap *rv_ask(const struct rv_query *q)
+{
+	if (rv_locked_down() ||
+	    (q->opts & RV_OPT_PTRS && !rv_may_see_pointers()))
+		return ERR_PTR(-EPERM);
+	return rv_answer(q);
 }
 
 static int rv_replace(struct rv_open *open, struct rv_snap *snap)

@@ -18,6 +18,7 @@
 #include <linux/static_call.h>
 
 #include "rmapviz.h"
+#include "rmapviz_collect.h"
 #include "rmapviz_compat.h"
 
 DEFINE_STATIC_CALL_NULL(rmapviz_rmap_walk, rmap_walk);

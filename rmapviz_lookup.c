@@ -10,7 +10,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 
-#include "rmapviz.h"
+#include "rmapviz_collect.h"
 #include "rmapviz_compat.h"
 
 /* Looks at an entry that may be just being changed. */

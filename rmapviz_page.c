@@ -11,7 +11,7 @@
 #include <linux/uaccess.h>
 #include <linux/xarray.h>
 
-#include "rmapviz.h"
+#include "rmapviz_collect.h"
 #include "rmapviz_compat.h"
 
 /* No allocation is larger, whatever the kernel calls its limit. */

@@ -14,6 +14,7 @@
 #include <linux/string.h>
 
 #include "rmapviz.h"
+#include "rmapviz_snap.h"
 
 static const struct {
 	const char *word;

@@ -8,8 +8,10 @@
  */
 #include <linux/mm.h>
 #include <linux/page-flags.h>
+#include <linux/swap.h>
 
 #include "rmapviz.h"
+#include "rmapviz_snap.h"
 
 #define RV_REASONS_FAIL                                                     \
 	(RV_REASON_MLOCKED | RV_REASON_UNEVICTABLE | RV_REASON_REFERENCED | \
@@ -73,18 +75,19 @@ static u16 rv_reasons(const struct rv_snap *s)
 }
 
 /**
- * rv_reclaim() - judge the folio of a resolved snapshot
- * @s: the snapshot; its outcome and reasons are set
+ * rv_judge_reclaim() - would reclaim succeed with the folio of a snapshot?
+ * @s: the snapshot, in order; outcome and reasons are set
  *
  * Follows what shrink_folio_list() and try_to_unmap_one() look at (mm/vmscan.c,
  * mm/rmap.c), and changes nothing.
  *
  * Context: Any.
  */
-void rv_reclaim(struct rv_snap *s)
+void rv_judge_reclaim(struct rv_snap *s)
 {
 	struct rv_reclaim *r = &s->reclaim;
 
+	r->swap_free = get_nr_swap_pages();
 	r->reasons = rv_reasons(s);
 	if (r->reasons & RV_REASONS_FAIL)
 		r->outcome = RV_SWAP_FAIL;

@@ -19,7 +19,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 
-#include "rmapviz.h"
+#include "rmapviz_collect.h"
 
 /* A VMA has one AVC per generation of forks; more than this is corruption. */
 #define RV_CHAIN_MAX 65536

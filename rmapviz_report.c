@@ -4,6 +4,7 @@
  */
 #include <linux/seq_file.h>
 
+#include "rmapviz.h"
 #include "rmapviz_report.h"
 
 static const struct rv_section *rv_sections(const struct rv_snap *s)

@@ -1,11 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the two forms of a report share.
+ *
+ * What prints has the records and nothing else: it cannot lock, nor walk.  That
+ * is why this header comes last in a file.  What was included before it must
+ * not be what only collectors need, and whatever is included or written after it
+ * may no longer have the names below, which stop the compiler.
  */
 #ifndef RMAPVIZ_REPORT_H
 #define RMAPVIZ_REPORT_H
 
-#include "rmapviz.h"
+#include "rmapviz_snap.h"
+
+#ifdef RMAPVIZ_COLLECT_H
+#error "what prints does not collect: rmapviz_collect.h is not for it"
+#endif
+#ifdef _LINUX_RMAP_H
+#error "what prints knows no rmap: linux/rmap.h is not for it"
+#endif
+
+/* Functions and structures only: gcc warns of a macro that gets poisoned. */
+#pragma GCC poison anon_vma anon_vma_chain rmap_walk_control
+#pragma GCC poison page_vma_mapped_walk
+#pragma GCC poison rv_walk rv_verify rv_ksym_init
+#pragma GCC poison rcu_read_lock spin_lock down_read down_read_trylock
+#pragma GCC poison mmap_read_lock mmap_read_trylock folio_lock folio_trylock
+
+struct seq_file;
 
 /**
  * struct rv_section - a heading and its lines

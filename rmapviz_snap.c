@@ -16,6 +16,7 @@
 #include <linux/sort.h>
 
 #include "rmapviz.h"
+#include "rmapviz_collect.h"
 
 #define RV_FIRST_CAP 64
 

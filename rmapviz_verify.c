@@ -16,6 +16,7 @@
 #include <linux/string.h>
 
 #include "rmapviz.h"
+#include "rmapviz_collect.h"
 
 /* Entries between two chances to give up the CPU or to be killed. */
 #define RV_SCAN_BREATH 1024

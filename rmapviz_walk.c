@@ -35,10 +35,10 @@
 #include <linux/sched/signal.h>
 
 #include "rmapviz.h"
+#include "rmapviz_collect.h"
 #include "rmapviz_compat.h"
 
-/* Attempts before -EAGAIN; the waits between them add up to half a second. */
-#define RV_ATTEMPTS    64
+/* The longest wait between two attempts; RV_ATTEMPTS of them take 0.5 s. */
 #define RV_WAIT_MAX_US 10000UL
 
 /* Attempts for a page without a count of which nothing else is known. */
@@ -461,8 +461,8 @@ static int rv_walk_wait(u32 retries)
  * rv_snap.lost says how many.
  *
  * Context: Process context, may sleep; no locks held.
- * Return: the snapshot, to be finished by rv_resolve() and freed by
- * rv_snap_free(); or ERR_PTR of -ENXIO, -ESRCH, -EFAULT,
+ * Return: the snapshot, to be finished by rv_find_names() and
+ * rv_put_in_order(), and freed by rv_snap_free(); or ERR_PTR of -ENXIO, -ESRCH, -EFAULT,
  * -EAGAIN, -ENOMEM or -EINTR as in the documentation of the query file.
  */
 struct rv_snap *rv_walk(const struct rv_query *q)

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What those share who collect: tables to fill, records, pages, look-ups, and
+ * the functions that the kernel does not export.
+ *
+ * What prints cannot include this, and so cannot lock: see rmapviz_report.h.
+ */
+#ifndef RMAPVIZ_COLLECT_H
+#define RMAPVIZ_COLLECT_H
+
+#ifdef RMAPVIZ_REPORT_H
+#error "what prints does not collect: rmapviz_collect.h is not for it"
+#endif
+
+#include "rmapviz_snap.h"
+
+struct anon_vma;
+struct folio;
+struct mm_struct;
+struct page;
+struct page_vma_mapped_walk;
+struct rmap_walk_control;
+struct vm_area_struct;
+
+/* ----------------------------------------- rmapviz_snap.c: room for records -- */
+
+struct rv_snap *rv_snap_alloc(const struct rv_query *q);
+void rv_snap_clear(struct rv_snap *s);
+u64 rv_snap_lost(const struct rv_snap *s);
+int rv_snap_grow(struct rv_snap *s);
+void rv_snap_sort_ptes(struct rv_snap *s);
+void rv_snap_drop_repeats(struct rv_snap *s);
+void rv_snap_put_refs(struct rv_snap *s);
+
+int rv_table_alloc(struct rv_table *t, u32 size);
+int rv_table_alloc_keyed(struct rv_table *t, u32 size);
+int rv_table_grow(struct rv_table *t);
+void rv_table_free(struct rv_table *t);
+void *rv_table_add(struct rv_table *t);
+struct rv_key *rv_table_find(const struct rv_table *t, const void *ptr,
+			     u32 scope);
+struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
+			       bool *fresh);
+
+/* ------------------------------------ rmapviz_record.c: below an rmap lock -- */
+
+struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
+			     u32 scope, bool *fresh);
+u32 rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
+		    u32 scope);
+u32 rv_record_family(struct rv_snap *s, struct anon_vma *root);
+
+/* ------------------------------------------- rmapviz_page.c: what a page is -- */
+
+bool rv_page_mappable(struct folio *folio);
+bool rv_page_walkable(struct folio *folio);
+void rv_page_hold_inode(struct folio *folio, struct rv_snap *s);
+void rv_page_facts(struct rv_page *facts, struct page *page,
+		   struct folio *folio, int own_refs, bool own_lock);
+
+/* -------------------------------- rmapviz_lookup.c: forward, by page tables -- */
+
+/**
+ * struct rv_entry - a page-table entry that maps something
+ * @addr: the first address that it maps, in bytes
+ * @size: how much it maps, in bytes
+ * @pfn: the first page
+ * @special: nothing that rmap knows of (pte_special())
+ * @migrating: there is none, because the page is just being migrated
+ */
+struct rv_entry {
+	unsigned long addr;
+	unsigned long size;
+	u64 pfn;
+	bool special;
+	bool migrating;
+};
+
+bool rv_next_entry(struct mm_struct *mm, unsigned long addr, unsigned long end,
+		   struct rv_entry *e);
+bool rv_lookup_entry(struct mm_struct *mm, unsigned long addr,
+		     struct rv_entry *e);
+int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn);
+struct mm_struct *rv_lookup_mm(pid_t pid);
+
+/* ---------------------------------- rmapviz_ksym.c: what is not exported -- */
+
+bool rv_rmap_walk_try(struct folio *folio, struct rmap_walk_control *rwc);
+bool rv_page_vma_mapped_walk(struct page_vma_mapped_walk *pvmw);
+bool rv_is_huge_zero(struct folio *folio);
+
+#endif /* RMAPVIZ_COLLECT_H */

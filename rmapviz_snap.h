@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The records: a query, and the snapshot that answers it.
+ *
+ * A snapshot is integers and bounded strings that refer to one another by
+ * index.  The kernel addresses in it are names for objects, for the user who
+ * asked for them; nobody dereferences one after the lock that protected the
+ * object is gone, except the mms and files on which rv_snap holds references
+ * until their names are known.
+ *
+ * Everyone may include this; it declares nothing that touches the kernel.
+ */
+#ifndef RMAPVIZ_SNAP_H
+#define RMAPVIZ_SNAP_H
+
+#include <linux/bits.h>
+#include <linux/limits.h>
+#include <linux/sched.h>
+#include <linux/types.h>
+
+struct inode;
+struct super_block;
+
+/* The longest query, without the terminating NUL but with the newline. */
+#define RV_QUERY_MAX 127
+
+/* "No such record", where a record refers to another by index. */
+#define RV_NONE U32_MAX
+
+/* -------------------------------------------------------------- query -- */
+
+enum rv_target {
+	RV_TARGET_NONE,	    /* nothing was asked yet */
+	RV_TARGET_PFN,	    /* PFN | pfn PFN | phys ADDR */
+	RV_TARGET_PID_ADDR, /* pid PID ADDR */
+	RV_TARGET_PID,	    /* pid PID */
+};
+
+#define RV_OPT_TEXT   BIT(0)
+#define RV_OPT_JSON   BIT(1)
+#define RV_OPT_FOLIO  BIT(2)
+#define RV_OPT_BRIEF  BIT(3)
+#define RV_OPT_PTRS   BIT(4)
+#define RV_OPT_VERIFY BIT(5)
+
+/**
+ * struct rv_query - one parsed question
+ * @target: what is asked for
+ * @pfn: the page frame number, for RV_TARGET_PFN
+ * @pid: the process as the asking task's pid namespace numbers it
+ * @addr: the virtual address in bytes, for RV_TARGET_PID_ADDR
+ * @opts: RV_OPT_* bits
+ * @text: the question as it was written, without surrounding blanks
+ */
+struct rv_query {
+	enum rv_target target;
+	u64 pfn;
+	pid_t pid;
+	u64 addr;
+	unsigned int opts;
+	char text[RV_QUERY_MAX + 1];
+};
+
+/* ----------------------------------------------------------- snapshot -- */
+
+/**
+ * struct rv_table - preallocated records, filled under locks
+ * @rec: the records
+ * @slot: hash of the records' keys: index + 1, or 0; NULL if not @keyed
+ * @size: bytes of one record
+ * @len: records in use
+ * @cap: records there is room for
+ * @lost: records that found no room; the walk is then repeated in a larger
+ *	snapshot
+ * @keyed: records begin with a struct rv_key, by which they are looked up
+ */
+struct rv_table {
+	void *rec;
+	u32 *slot;
+	u32 size;
+	u32 len;
+	u32 cap;
+	u32 lost;
+	bool keyed;
+};
+
+/**
+ * struct rv_key - first member of a record that stands for a kernel object
+ * @ptr: the object's address
+ * @scope: the locked family it was seen in, an index into rv_snap.roots; an
+ *	address may name another object once that lock was dropped
+ * @id: its own index, kept while records are sorted
+ */
+struct rv_key {
+	unsigned long ptr;
+	u32 scope;
+	u32 id;
+};
+
+/* One anon_vma.  Its root and parent are of the same scope. */
+struct rv_av {
+	struct rv_key key;
+	unsigned long root_ptr;
+	unsigned long parent_ptr;
+	u64 children;	 /* num_children: a root counts itself */
+	u64 active_vmas; /* VMAs whose ->anon_vma it is */
+	u32 refcount;
+	u32 root;
+	u32 parent;
+	u32 level;	 /* 0 for a root */
+	u32 vmas;	 /* VMAs in its tree */
+	u32 first_child; /* the others follow it */
+	u32 at_line;	 /* the anon_vma on this line of the drawn tree */
+	bool on_page;	 /* page->mapping points here */
+	bool last_child; /* of its parent, for drawing */
+};
+
+/* One anon_vma_chain: it joins a VMA to an anon_vma. */
+struct rv_avc {
+	unsigned long ptr;
+	u32 av;
+	u32 vma;
+	bool own; /* else a bridge to an ancestor's anon_vma */
+};
+
+/* One address space. */
+struct rv_mm {
+	struct rv_key key;
+	pid_t pid; /* 0 where the reader's namespace sees none */
+	u32 first_task;
+	u32 nr_tasks;
+	bool mapped; /* it maps a page asked for */
+	char comm[TASK_COMM_LEN];
+};
+
+/* One process that uses an mm. */
+struct rv_task {
+	u32 mm;
+	u32 order; /* in the task list: oldest first */
+	pid_t pid;
+};
+
+/* One open file behind VMAs. */
+struct rv_file {
+	struct rv_key key;
+	char *name;
+};
+
+enum rv_area {
+	RV_AREA_PLAIN,
+	RV_AREA_FILE,
+	RV_AREA_HEAP,
+	RV_AREA_STACK,
+};
+
+/* One VMA. */
+struct rv_vma {
+	struct rv_key key;
+	unsigned long av_ptr;
+	u64 start;
+	u64 end;
+	u64 pgoff;
+	unsigned long vm_flags;
+	u32 mm;
+	u32 file;
+	u32 av; /* its own anon_vma */
+	u32 first_avc;
+	u32 nr_avcs;
+	u8 area;	  /* enum rv_area */
+	bool visited;	  /* the rmap walk called back for it */
+	bool holds_folio; /* and found a page of the folio there */
+	bool mapped;	  /* and it was one asked for */
+};
+
+enum rv_level {
+	RV_LEVEL_PTE,
+	RV_LEVEL_PMD,
+	RV_LEVEL_PUD,
+};
+
+#define RV_PTE_PRESENT	  BIT(0)
+#define RV_PTE_WRITE	  BIT(1)
+#define RV_PTE_USER	  BIT(2)
+#define RV_PTE_ACCESSED	  BIT(3)
+#define RV_PTE_DIRTY	  BIT(4)
+#define RV_PTE_NX	  BIT(5)
+#define RV_PTE_SOFT_DIRTY BIT(6)
+#define RV_PTE_UFFD_WP	  BIT(7)
+#define RV_PTE_SPECIAL	  BIT(8)
+#define RV_PTE_PROTNONE	  BIT(9)
+
+/* One page-table entry that maps a page asked for. */
+struct rv_pte {
+	u64 addr; /* where that page appears, in bytes */
+	u64 value;
+	u64 pfn;
+	u32 vma;
+	u32 pages; /* that it stands for, from pfn on */
+	u16 flags; /* RV_PTE_* */
+	u8 level;  /* enum rv_level */
+	u8 pkey;
+};
+
+enum rv_kind {
+	RV_KIND_ANON,
+	RV_KIND_KSM,
+	RV_KIND_FILE,
+	RV_KIND_SHMEM,
+	RV_KIND_HUGETLB,
+	RV_KIND_ZERO,
+	RV_KIND_FREE,
+	RV_KIND_SLAB,
+	RV_KIND_PAGETABLE,
+	RV_KIND_RESERVED,
+	RV_KIND_MOVABLE,
+	RV_KIND_OFFLINE,
+	RV_KIND_DEVICE,
+	RV_KIND_OTHER,
+	RV_NR_KINDS,
+};
+
+/* Does rmap map pages of this kind, so that counts mean something? */
+static inline bool rv_kind_mapped(enum rv_kind kind)
+{
+	return kind <= RV_KIND_HUGETLB;
+}
+
+enum rv_mapping {
+	RV_MAPPING_NONE,
+	RV_MAPPING_ANON_VMA,
+	RV_MAPPING_KSM,
+	RV_MAPPING_FILE,
+	RV_NR_MAPPINGS,
+};
+
+/**
+ * struct rv_page - what the page is, apart from who maps it
+ * @pfn: the page asked for
+ * @head: the first page of its folio
+ * @ptr: address of its struct page
+ * @mapping_ptr: what ->mapping points to, without its low bits
+ * @flags: the folio's flags word, but for what @exclusive and @swapcache say
+ * @index: the page's offset in its object, in pages
+ * @mapcount: page-table entries that map this page
+ * @folio_mapcount: page-table entries that map any page of the folio
+ * @refcount: references to the folio, less the query's own
+ * @expected_refs: references explained by mappings, caches and LRU batches
+ * @order: the folio has 1 << order pages
+ * @kind: enum rv_kind
+ * @mapping: enum rv_mapping
+ * @exclusive: anonymous, and of one process alone (PageAnonExclusive())
+ * @swapcache: it is in the swap cache
+ */
+struct rv_page {
+	u64 pfn;
+	u64 head;
+	unsigned long ptr;
+	unsigned long mapping_ptr;
+	unsigned long flags;
+	u64 index;
+	s64 mapcount;
+	s64 folio_mapcount;
+	s64 refcount;
+	s64 expected_refs;
+	u8 order;
+	u8 kind;
+	u8 mapping;
+	bool exclusive;
+	bool swapcache;
+};
+
+enum rv_outcome {
+	RV_SWAP_SUCCESS,
+	RV_SWAP_AGAIN,
+	RV_SWAP_FAIL,
+};
+
+#define RV_REASON_MLOCKED     BIT(0)
+#define RV_REASON_UNEVICTABLE BIT(1)
+#define RV_REASON_REFERENCED  BIT(2)
+#define RV_REASON_PINNED      BIT(3)
+#define RV_REASON_NO_SWAP     BIT(4)
+#define RV_REASON_HUGETLB     BIT(5)
+#define RV_REASON_WRITEBACK   BIT(6)
+#define RV_REASON_LOCKED      BIT(7)
+#define RV_REASON_MISSED      BIT(8)
+#define RV_REASON_DIRTY	      BIT(9)
+
+/**
+ * struct rv_reclaim - a dry run of try_to_unmap()
+ * @found: page-table entries that map any page of the folio
+ * @young: one of them was accessed lately
+ * @dirty: one of them is dirty
+ * @swap_free: free swap slots, all over the system
+ * @outcome: enum rv_outcome
+ * @reasons: RV_REASON_*
+ */
+struct rv_reclaim {
+	u32 found;
+	bool young;
+	bool dirty;
+	long swap_free;
+	u8 outcome;
+	u16 reasons;
+};
+
+/* A mapping on which the walk and a scan of all memory disagree. */
+struct rv_stray {
+	unsigned long mm_ptr;
+	u64 addr;
+	u32 mm;
+	bool stands; /* the entry was as the scan saw it when looked at again */
+};
+
+/**
+ * struct rv_scan_result - a scan of all memory for the page
+ * @mms: address spaces looked at
+ * @vmas: VMAs looked at
+ * @entries: present page-table entries looked at
+ * @found: of these, entries that map a page asked for
+ * @changed: disagreements with the walk that were gone at a second look
+ */
+struct rv_scan_result {
+	u64 mms;
+	u64 vmas;
+	u64 entries;
+	u64 found;
+	u64 changed;
+};
+
+/* The tables of a snapshot: what each holds, and in which order at last. */
+enum rv_table_id {
+	RV_ROOTS,   /* struct rv_key: families; a root's index is their id */
+	RV_AVS,	    /* struct rv_av: root first, then by level */
+	RV_AVCS,    /* struct rv_avc: by VMA, then by anon_vma */
+	RV_MMS,	    /* struct rv_mm */
+	RV_TASKS,   /* struct rv_task: by mm */
+	RV_FILES,   /* struct rv_file */
+	RV_VMAS,    /* struct rv_vma: by own anon_vma, then by address */
+	RV_PTES,    /* struct rv_pte: by VMA, then by address */
+	RV_MISSING, /* struct rv_stray: found by a scan and not by the walk */
+	RV_EXTRA,   /* struct rv_stray: found by the walk and not by a scan */
+	RV_NR_TABLES,
+};
+
+/**
+ * struct rv_snap - one query's answer
+ * @query: the question
+ * @page: the page; not valid for RV_TARGET_PID
+ * @reclaim: would reclaim succeed with its folio?
+ * @scan: what RV_OPT_VERIFY looked at
+ * @sb: of that inode, held as long
+ * @inode: of the page cache that the page belongs to, held until the snapshot
+ *	is resolved
+ * @page_file: what that file is called, or NULL
+ * @tables: the records, by enum rv_table_id
+ * @tree_vmas: VMAs in the tree of the page's anon_vma
+ * @visited: VMAs that the rmap walk called back for
+ * @mapped: VMAs that map a page asked for
+ * @processes: distinct processes behind those VMAs
+ * @retries: attempts given up because something was contended or moved
+ * @lost: records that found no room
+ * @lock_ns: time the rmap lock was held, or taken to walk, in nanoseconds
+ * @cut: lists of AVCs that had no end; they count as lost
+ * @moved: an object recorded earlier was another one when it was met again
+ * @settled: it holds no references on mms, files and inode (any more)
+ */
+struct rv_snap {
+	struct rv_query query;
+	struct rv_page page;
+	struct rv_reclaim reclaim;
+	struct rv_scan_result scan;
+	struct super_block *sb;
+	struct inode *inode;
+	char *page_file;
+	struct rv_table tables[RV_NR_TABLES];
+	u32 tree_vmas;
+	u32 visited;
+	u32 mapped;
+	u32 processes;
+	u32 retries;
+	u64 lost;
+	u64 lock_ns;
+	u64 cut;
+	bool moved;
+	bool settled;
+};
+
+/* How many records a table has. */
+static inline u32 rv_len(const struct rv_snap *s, enum rv_table_id id)
+{
+	return s->tables[id].len;
+}
+
+/* Defines what gives record i of a table, or NULL for RV_NONE. */
+#define RV_DEFINE_AT(_name, _type, _id)                                   \
+	static inline struct _type *_name(const struct rv_snap *s, u32 i) \
+	{                                                                 \
+		struct _type *records = s->tables[_id].rec;               \
+                                                                          \
+		return i == RV_NONE ? NULL : &records[i];                 \
+	}
+
+RV_DEFINE_AT(rv_root_at, rv_key, RV_ROOTS)
+RV_DEFINE_AT(rv_av_at, rv_av, RV_AVS)
+RV_DEFINE_AT(rv_avc_at, rv_avc, RV_AVCS)
+RV_DEFINE_AT(rv_mm_at, rv_mm, RV_MMS)
+RV_DEFINE_AT(rv_task_at, rv_task, RV_TASKS)
+RV_DEFINE_AT(rv_file_at, rv_file, RV_FILES)
+RV_DEFINE_AT(rv_vma_at, rv_vma, RV_VMAS)
+RV_DEFINE_AT(rv_pte_at, rv_pte, RV_PTES)
+RV_DEFINE_AT(rv_missing_at, rv_stray, RV_MISSING)
+RV_DEFINE_AT(rv_extra_at, rv_stray, RV_EXTRA)
+
+/* Every record of a table in turn; those of a snapshot's by its id. */
+#define rv_for_each_in(_record, _table)                                \
+	for (_record = (_table)->rec;                                  \
+	     _record < (typeof(_record))(_table)->rec + (_table)->len; \
+	     _record++)
+#define rv_for_each(_record, _snap, _id) \
+	rv_for_each_in(_record, &(_snap)->tables[_id])
+
+#endif /* RMAPVIZ_SNAP_H */
