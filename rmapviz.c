@@ -30,7 +30,8 @@
  * @snap: the answer that reads give, or NULL
  * @ask_again: opened for reading only: a read from the start asks anew
  *
- * Serialized by the lock of the seq_file whose private data it is.
+ * Serialized by the lock of the seq_file whose private data it is, which
+ * seq_read() and seq_lseek() hold around all that they call.
  */
 struct rv_open {
 	struct rv_snap *snap;
@@ -108,8 +109,11 @@ static struct rv_snap *rv_ask(const struct rv_query *q)
 	return rv_answer(q);
 }
 
-static int rv_replace(struct rv_open *open, struct rv_snap *snap)
+/* @snap may be an ERR_PTR: then the old answer stays. */
+static int rv_replace_answer(struct seq_file *m, struct rv_snap *snap)
 {
+	struct rv_open *open = m->private;
+
 	if (IS_ERR(snap))
 		return PTR_ERR(snap);
 	rv_snap_free(open->snap);
@@ -117,7 +121,7 @@ static int rv_replace(struct rv_open *open, struct rv_snap *snap)
 	return 0;
 }
 
-static int rv_ask_again(struct rv_open *open)
+static int rv_ask_last_query(struct seq_file *m)
 {
 	struct rv_query q;
 
@@ -126,7 +130,7 @@ static int rv_ask_again(struct rv_open *open)
 	mutex_unlock(&rv_last_query_lock);
 	if (q.target == RV_TARGET_NONE)
 		return 0;
-	return rv_replace(open, rv_ask(&q));
+	return rv_replace_answer(m, rv_ask(&q));
 }
 
 /* -------------------------------------------------------------- reading -- */
@@ -142,7 +146,7 @@ static void *rv_seq_start(struct seq_file *m, loff_t *pos)
 	int err;
 
 	if (open->ask_again && !*pos) {
-		err = rv_ask_again(open);
+		err = rv_ask_last_query(m);
 		if (err)
 			return ERR_PTR(err);
 	}
@@ -200,7 +204,7 @@ static ssize_t rv_write(struct file *file, const char __user *ubuf,
 	err = mutex_lock_killable(&m->lock);
 	if (err)
 		return err;
-	err = rv_replace(m->private, rv_ask(&q));
+	err = rv_replace_answer(m, rv_ask(&q));
 	mutex_unlock(&m->lock);
 	if (err)
 		return err;

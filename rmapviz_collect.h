@@ -27,9 +27,10 @@ struct vm_area_struct;
 struct rv_snap *rv_snap_alloc(const struct rv_query *q);
 void rv_snap_clear(struct rv_snap *s);
 u64 rv_snap_lost(const struct rv_snap *s);
+bool rv_snap_lacks_room(const struct rv_snap *s);
 int rv_snap_grow(struct rv_snap *s);
 void rv_snap_sort_ptes(struct rv_snap *s);
-void rv_snap_drop_repeats(struct rv_snap *s);
+void rv_snap_drop_repeated_ptes(struct rv_snap *s);
 void rv_snap_put_refs(struct rv_snap *s);
 
 int rv_table_alloc(struct rv_table *t, u32 size);
@@ -38,37 +39,44 @@ int rv_table_grow(struct rv_table *t);
 void rv_table_free(struct rv_table *t);
 void *rv_table_add(struct rv_table *t);
 struct rv_key *rv_table_find(const struct rv_table *t, const void *ptr,
-			     u32 scope);
-struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
-			       bool *fresh);
+			     u32 family);
+struct rv_key *rv_table_find_or_add(struct rv_table *t, const void *ptr,
+				    u32 family, bool *added);
 
 /* ------------------------------------ rmapviz_record.c: below an rmap lock -- */
 
 struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
-			     u32 scope, bool *fresh);
-u32 rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
-		    u32 scope);
+			     u32 family, bool *added);
+u32 rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
+		   u32 family);
 u32 rv_record_family(struct rv_snap *s, struct anon_vma *root);
 
 /* ------------------------------------------- rmapviz_page.c: what a page is -- */
 
+/* What a caller holds of a folio. */
+enum rv_held {
+	RV_HELD_NOT,	/* nothing: it may become another page at any time */
+	RV_HELD_REF,	/* one reference */
+	RV_HELD_LOCKED, /* and the folio lock */
+};
+
 bool rv_page_mappable(struct folio *folio);
 bool rv_page_walkable(struct folio *folio);
 void rv_page_hold_inode(struct folio *folio, struct rv_snap *s);
-void rv_page_facts(struct rv_page *facts, struct page *page,
-		   struct folio *folio, int own_refs, bool own_lock);
+void rv_page_describe(struct rv_page *facts, struct page *page,
+		      struct folio *folio, enum rv_held held);
 
 /* -------------------------------- rmapviz_lookup.c: forward, by page tables -- */
 
 /**
- * struct rv_entry - a page-table entry that maps something
+ * struct rv_leaf - a page-table entry that maps something
  * @addr: the first address that it maps, in bytes
  * @size: how much it maps, in bytes
  * @pfn: the first page
  * @special: nothing that rmap knows of (pte_special())
  * @migrating: there is none, because the page is just being migrated
  */
-struct rv_entry {
+struct rv_leaf {
 	unsigned long addr;
 	unsigned long size;
 	u64 pfn;
@@ -76,10 +84,10 @@ struct rv_entry {
 	bool migrating;
 };
 
-bool rv_next_entry(struct mm_struct *mm, unsigned long addr, unsigned long end,
-		   struct rv_entry *e);
-bool rv_lookup_entry(struct mm_struct *mm, unsigned long addr,
-		     struct rv_entry *e);
+bool rv_next_leaf(struct mm_struct *mm, unsigned long addr, unsigned long end,
+		  struct rv_leaf *leaf);
+bool rv_lookup_leaf(struct mm_struct *mm, unsigned long addr,
+		    struct rv_leaf *leaf);
 int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn);
 struct mm_struct *rv_lookup_mm(pid_t pid);
 

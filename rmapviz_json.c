@@ -333,22 +333,23 @@ static void json_head_extra(struct seq_file *m, const struct rv_snap *s)
 			   rv_len(s, RV_EXTRA) ? "" : "]");
 }
 
-static void json_stray(struct seq_file *m, const struct rv_stray *stray, u32 i)
+static void json_mismatch(struct seq_file *m,
+			  const struct rv_mismatch *mismatch, u32 i)
 {
 	json_open(m, i);
-	seq_printf(m, "\"addr\": \"0x%llx\"", stray->addr);
-	json_ref(m, "mm", stray->mm);
+	seq_printf(m, "\"addr\": \"0x%llx\"", mismatch->addr);
+	json_ref(m, "mm", mismatch->mm);
 }
 
 static void json_missing(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	json_stray(m, rv_missing_at(s, i), i);
+	json_mismatch(m, rv_missing_at(s, i), i);
 	json_close(m, s, RV_MISSING, i);
 }
 
 static void json_extra(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	json_stray(m, rv_extra_at(s, i), i);
+	json_mismatch(m, rv_extra_at(s, i), i);
 	json_close(m, s, RV_EXTRA, i);
 }
 

@@ -31,7 +31,7 @@ static void **rv_huge_zero;
  * The kprobe's address may lie behind the ENDBR or its poison, so the symbol
  * table has the last word on where the function begins.
  */
-static void *rv_ksym_entry(void *addr)
+static void *rv_ksym_start(void *addr)
 {
 	char where[KSYM_SYMBOL_LEN];
 	unsigned long offset;
@@ -50,15 +50,15 @@ static void *rv_ksym_find(const char *name)
 		.symbol_name = name,
 		.flags = KPROBE_FLAG_DISABLED,
 	};
-	void *entry = NULL;
+	void *start = NULL;
 
 	if (!register_kprobe(&kp)) {
-		entry = rv_ksym_entry(kp.addr);
+		start = rv_ksym_start(kp.addr);
 		unregister_kprobe(&kp);
 	}
-	if (!entry)
+	if (!start)
 		pr_err("this kernel has no function %s\n", name);
-	return entry;
+	return start;
 }
 
 /*

@@ -13,7 +13,7 @@
 #include "rmapviz_collect.h"
 #include "rmapviz_compat.h"
 
-/* Looks at an entry that may be just being changed. */
+/* Looks at an entry that seems empty, since it may be just being changed. */
 #define RV_LOOKS 3
 
 /**
@@ -42,26 +42,26 @@ struct mm_struct *rv_lookup_mm(pid_t pid)
 	return task ? mm : ERR_PTR(-ESRCH);
 }
 
-static void rv_leaf(struct rv_entry *e, unsigned long addr, unsigned long size,
-		    pte_t pte)
+static void rv_fill_leaf(struct rv_leaf *leaf, unsigned long addr,
+			 unsigned long size, pte_t pte)
 {
-	e->addr = addr & ~(size - 1);
-	e->size = size;
-	e->special = pte_special(pte);
+	leaf->addr = addr & ~(size - 1);
+	leaf->size = size;
+	leaf->special = pte_special(pte);
 	/* Large entries have a flag where small ones have the lowest bit. */
-	e->pfn = pte_pfn(pte) & ~((size >> PAGE_SHIFT) - 1);
+	leaf->pfn = pte_pfn(pte) & ~((size >> PAGE_SHIFT) - 1);
 }
 
 /*
- * Looks through one page table, or through what a higher level leaves out.  A
- * shared hugetlb table can be taken away under mmap_lock, so each level is read
- * once and the next is found from what was read.
+ * How many bytes from @addr on are empty, as far as one page table tells, or an
+ * entry of a higher level that has no table: up to the entry that is then in
+ * @leaf, if any.
  *
- * Returns how many bytes from @addr on there is nothing, up to the entry that
- * is then in @e, if any.
+ * A shared hugetlb table can be taken away under mmap_lock, so each level is
+ * read once and the next is found from what was read.
  */
-static unsigned long rv_skip(struct mm_struct *mm, unsigned long addr,
-			     struct rv_entry *e)
+static unsigned long rv_empty_from(struct mm_struct *mm, unsigned long addr,
+				   struct rv_leaf *leaf)
 {
 	pgd_t *pgdp = pgd_offset(mm, addr), pgd = READ_ONCE(*pgdp);
 	p4d_t *p4dp, p4d;
@@ -83,17 +83,17 @@ static unsigned long rv_skip(struct mm_struct *mm, unsigned long addr,
 	if (!pte_present(__pte(pud_val(pud))))
 		return PUD_SIZE - (addr & ~PUD_MASK);
 	if (pud_val(pud) & _PAGE_PSE) {
-		rv_leaf(e, addr, PUD_SIZE, __pte(pud_val(pud)));
+		rv_fill_leaf(leaf, addr, PUD_SIZE, __pte(pud_val(pud)));
 		return 0;
 	}
 
 	pmdp = pmd_offset_lockless(pudp, pud, addr);
 	pmd = READ_ONCE(*pmdp);
-	e->migrating = rv_pmd_migrating(pmd);
+	leaf->migrating = rv_pmd_migrating(pmd);
 	if (!pmd_present(pmd))
 		return PMD_SIZE - (addr & ~PMD_MASK);
 	if (pmd_leaf(pmd)) {
-		rv_leaf(e, addr, PMD_SIZE, __pte(pmd_val(pmd)));
+		rv_fill_leaf(leaf, addr, PMD_SIZE, __pte(pmd_val(pmd)));
 		return 0;
 	}
 
@@ -102,22 +102,22 @@ static unsigned long rv_skip(struct mm_struct *mm, unsigned long addr,
 	do {
 		pte = READ_ONCE(*ptep++);
 		if (pte_present(pte)) {
-			rv_leaf(e, at, PAGE_SIZE, pte);
+			rv_fill_leaf(leaf, at, PAGE_SIZE, pte);
 			return at - addr;
 		}
 		if (at == addr)
-			e->migrating = rv_pte_migrating(pte);
+			leaf->migrating = rv_pte_migrating(pte);
 		at += PAGE_SIZE;
 	} while (at & ~PMD_MASK);
 	return at - addr;
 }
 
 /**
- * rv_next_entry() - the next entry that maps something
+ * rv_next_leaf() - the next entry that maps something
  * @mm: the address space, its mmap_lock held for read
  * @addr: where to start looking, in bytes
  * @end: where to stop
- * @e: the entry found; it may begin before @addr
+ * @leaf: the entry found; it may begin before @addr
  *
  * With interrupts off no page table can be freed, as in perf_get_pgtable_size()
  * of kernel/events/core.c.  Nothing else is locked: the answer may be old when
@@ -127,50 +127,51 @@ static unsigned long rv_skip(struct mm_struct *mm, unsigned long addr,
  * a time.
  * Return: true if there is one; false also when the task is being killed.
  */
-bool rv_next_entry(struct mm_struct *mm, unsigned long addr, unsigned long end,
-		   struct rv_entry *e)
+bool rv_next_leaf(struct mm_struct *mm, unsigned long addr, unsigned long end,
+		  struct rv_leaf *leaf)
 {
-	unsigned long skip;
+	unsigned long empty;
 
-	e->size = 0;
-	e->migrating = false;
+	leaf->size = 0;
+	leaf->migrating = false;
 	while (addr < end) {
 		local_irq_disable();
-		skip = rv_skip(mm, addr, e);
+		empty = rv_empty_from(mm, addr, leaf);
 		local_irq_enable();
-		if (e->size)
-			return e->addr < end;
-		if (skip > end - addr || fatal_signal_pending(current))
+		if (leaf->size)
+			return leaf->addr < end;
+		if (empty > end - addr || fatal_signal_pending(current))
 			return false;
-		addr += skip;
+		addr += empty;
 		cond_resched();
 	}
 	return false;
 }
 
 /**
- * rv_lookup_entry() - what an address space maps at an address
+ * rv_lookup_leaf() - what an address space maps at an address
  * @mm: the address space, its mmap_lock held for read
  * @addr: the virtual address, in bytes
- * @e: the entry
+ * @leaf: the entry
  *
  * An entry that is just being changed can look empty, so look again.
  *
  * Context: Process context.
- * Return: true if there is one; if not, @e says whether that is for long.
+ * Return: true if there is one; if not, @leaf says whether that is for long.
  */
-bool rv_lookup_entry(struct mm_struct *mm, unsigned long addr,
-		     struct rv_entry *e)
+bool rv_lookup_leaf(struct mm_struct *mm, unsigned long addr,
+		    struct rv_leaf *leaf)
 {
-	struct vm_area_struct *vma = find_vma(mm, addr);
+	struct vm_area_struct *vma;
 	int look;
 
-	e->migrating = false;
+	leaf->migrating = false;
+	vma = find_vma(mm, addr);
 	if (!vma || vma->vm_start > addr)
 		return false;
 	addr &= PAGE_MASK;
 	for (look = 0; look < RV_LOOKS; look++)
-		if (rv_next_entry(mm, addr, addr + PAGE_SIZE, e))
+		if (rv_next_leaf(mm, addr, addr + PAGE_SIZE, leaf))
 			return true;
 	return false;
 }
@@ -190,7 +191,7 @@ bool rv_lookup_entry(struct mm_struct *mm, unsigned long addr,
 int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn)
 {
 	struct mm_struct *mm = rv_lookup_mm(pid);
-	struct rv_entry e;
+	struct rv_leaf leaf;
 	int err;
 
 	if (IS_ERR(mm))
@@ -199,10 +200,10 @@ int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn)
 		return -EFAULT;
 	err = mmap_read_lock_killable(mm);
 	if (!err) {
-		if (rv_lookup_entry(mm, addr, &e))
-			*pfn = e.pfn + ((addr - e.addr) >> PAGE_SHIFT);
+		if (rv_lookup_leaf(mm, addr, &leaf))
+			*pfn = leaf.pfn + ((addr - leaf.addr) >> PAGE_SHIFT);
 		else
-			err = e.migrating ? -EAGAIN : -EFAULT;
+			err = leaf.migrating ? -EAGAIN : -EFAULT;
 		mmap_read_unlock(mm);
 	}
 	mmput(mm);

@@ -17,7 +17,7 @@
 #include "rmapviz_collect.h"
 
 /* A thread group leader may have exited before its threads. */
-static const struct mm_struct *rv_mm_of(struct task_struct *leader)
+static const struct mm_struct *rv_mm_of_process(struct task_struct *leader)
 {
 	struct task_struct *t;
 
@@ -41,9 +41,10 @@ static void rv_collect_tasks(struct rv_snap *s)
 
 	rcu_read_lock();
 	for_each_process(leader) {
-		const struct mm_struct *mm = rv_mm_of(leader);
+		const struct mm_struct *mm = rv_mm_of_process(leader);
 		struct rv_key *key =
-			mm ? rv_table_find(&s->tables[RV_MMS], mm, 0) : NULL;
+			mm ? rv_table_find(&s->tables[RV_MMS], mm, RV_NONE) :
+			     NULL;
 		struct rv_task *task =
 			key ? rv_table_add(&s->tables[RV_TASKS]) : NULL;
 		struct rv_mm *user = (struct rv_mm *)key;
@@ -70,7 +71,7 @@ static int rv_cmp_task(const void *a, const void *b)
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
-static int rv_resolve_tasks(struct rv_snap *s)
+static int rv_find_tasks(struct rv_snap *s)
 {
 	struct rv_mm *mm;
 	u32 first = 0;
@@ -144,7 +145,7 @@ static int rv_name_files(struct rv_snap *s, char *buf)
 	return !path || s->page_file ? 0 : -ENOMEM;
 }
 
-static int rv_resolve_files(struct rv_snap *s)
+static int rv_find_file_names(struct rv_snap *s)
 {
 	char *buf;
 	int err;
@@ -168,7 +169,7 @@ static int rv_resolve_files(struct rv_snap *s)
  */
 int rv_find_names(struct rv_snap *s)
 {
-	int err = rv_resolve_tasks(s) ?: rv_resolve_files(s);
+	int err = rv_find_tasks(s) ?: rv_find_file_names(s);
 
 	rv_snap_put_refs(s);
 	return err;

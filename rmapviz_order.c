@@ -10,30 +10,30 @@
 #include "rmapviz.h"
 #include "rmapviz_collect.h"
 
-/* AVs refer to one another by address until here. */
+static u32 rv_av_id(const struct rv_snap *s, unsigned long ptr, u32 family)
+{
+	const struct rv_key *key =
+		rv_table_find(&s->tables[RV_AVS], (void *)ptr, family);
+
+	return key ? key->id : RV_NONE;
+}
+
+/* anon_vmas are referred to by address until here. */
 static void rv_link_avs(struct rv_snap *s)
 {
 	struct rv_av *av;
 	struct rv_vma *vma;
-	struct rv_key *key;
 
 	rv_for_each(av, s, RV_AVS) {
-		key = rv_table_find(&s->tables[RV_AVS], (void *)av->root_ptr,
-				    av->key.scope);
-		av->root = key ? key->id : RV_NONE;
-		key = rv_table_find(&s->tables[RV_AVS], (void *)av->parent_ptr,
-				    av->key.scope);
-		av->parent = key ? key->id : RV_NONE;
+		av->root = rv_av_id(s, av->root_ptr, av->key.family);
+		av->parent = rv_av_id(s, av->parent_ptr, av->key.family);
 	}
-	rv_for_each(vma, s, RV_VMAS) {
-		key = rv_table_find(&s->tables[RV_AVS], (void *)vma->av_ptr,
-				    vma->key.scope);
-		vma->av = key ? key->id : RV_NONE;
-	}
+	rv_for_each(vma, s, RV_VMAS)
+		vma->av = rv_av_id(s, vma->av_ptr, vma->key.family);
 }
 
 /* Scratch space for putting n records into another order. */
-struct rv_order {
+struct rv_av_order {
 	u32 *first; /* first child */
 	u32 *last;  /* last child so far */
 	u32 *next;  /* next sibling */
@@ -43,7 +43,7 @@ struct rv_order {
 	void *sorted;
 };
 
-static int rv_order_alloc(struct rv_order *o, u32 n, size_t size)
+static int rv_order_alloc(struct rv_av_order *o, u32 n, size_t size)
 {
 	u32 i;
 
@@ -63,25 +63,25 @@ static int rv_order_alloc(struct rv_order *o, u32 n, size_t size)
 	return 0;
 }
 
-static void rv_order_free(struct rv_order *o)
+static void rv_order_free(struct rv_av_order *o)
 {
 	kvfree(o->first);
 	kvfree(o->sorted);
 }
 
-static u32 rv_ranked(const struct rv_order *o, u32 old)
+static u32 rv_new_place(const struct rv_av_order *o, u32 old)
 {
 	return old == RV_NONE ? RV_NONE : o->rank[old];
 }
 
-static void rv_order_queue(struct rv_order *o, u32 i)
+static void rv_order_append(struct rv_av_order *o, u32 i)
 {
 	o->rank[i] = o->len;
 	o->queue[o->len++] = i;
 }
 
 /* Sibling lists, in the order in which the walk met the anon_vmas. */
-static void rv_order_siblings(struct rv_order *o, const struct rv_av *avs,
+static void rv_order_siblings(struct rv_av_order *o, const struct rv_av *avs,
 			      u32 n)
 {
 	u32 i, up;
@@ -99,11 +99,11 @@ static void rv_order_siblings(struct rv_order *o, const struct rv_av *avs,
 }
 
 /* Everything below one root, level by level. */
-static void rv_order_family(struct rv_order *o, struct rv_av *avs, u32 root)
+static void rv_order_family(struct rv_av_order *o, struct rv_av *avs, u32 root)
 {
 	u32 head = o->len, child;
 
-	rv_order_queue(o, root);
+	rv_order_append(o, root);
 	for (; head < o->len; head++) {
 		struct rv_av *av = &avs[o->queue[head]];
 
@@ -113,7 +113,7 @@ static void rv_order_family(struct rv_order *o, struct rv_av *avs, u32 root)
 		for (; child != RV_NONE; child = o->next[child]) {
 			avs[child].level = av->level + 1;
 			avs[child].last_child = o->next[child] == RV_NONE;
-			rv_order_queue(o, child);
+			rv_order_append(o, child);
 		}
 	}
 }
@@ -126,7 +126,7 @@ static int rv_order_avs(struct rv_snap *s)
 {
 	struct rv_av *avs = rv_av_at(s, 0), *av;
 	u32 n = rv_len(s, RV_AVS), i;
-	struct rv_order o = {};
+	struct rv_av_order o = {};
 	struct rv_avc *avc;
 	struct rv_vma *vma;
 	int err;
@@ -147,16 +147,16 @@ static int rv_order_avs(struct rv_snap *s)
 	memcpy(o.sorted, avs, n * sizeof(*av));
 	for (i = 0; i < o.len; i++) {
 		avs[i] = ((struct rv_av *)o.sorted)[o.queue[i]];
-		avs[i].root = rv_ranked(&o, avs[i].root);
-		avs[i].parent = rv_ranked(&o, avs[i].parent);
+		avs[i].root = rv_new_place(&o, avs[i].root);
+		avs[i].parent = rv_new_place(&o, avs[i].parent);
 	}
 	/* What hangs on no root is not in the queue; it cannot be, but say so. */
 	s->lost += n - o.len;
 	s->tables[RV_AVS].len = o.len;
 	rv_for_each(avc, s, RV_AVCS)
-		avc->av = rv_ranked(&o, avc->av);
+		avc->av = rv_new_place(&o, avc->av);
 	rv_for_each(vma, s, RV_VMAS)
-		vma->av = rv_ranked(&o, vma->av);
+		vma->av = rv_new_place(&o, vma->av);
 free:
 	rv_order_free(&o);
 	return err;

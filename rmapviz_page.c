@@ -17,7 +17,7 @@
 /* No allocation is larger, whatever the kernel calls its limit. */
 #define RV_ORDER_MAX 20
 
-static unsigned long rv_mapping_of(const struct folio *folio)
+static unsigned long rv_mapping_word(const struct folio *folio)
 {
 	return (unsigned long)READ_ONCE(folio->mapping);
 }
@@ -92,20 +92,21 @@ static enum rv_kind rv_unmapped_kind(struct page *page, struct folio *folio)
  * list.  What sets it apart from a driver's page with a mapping of its own is
  * that it really is in that mapping; looking there needs the folio lock.
  */
-static bool rv_in_page_cache(struct folio *folio, bool own_lock)
+static bool rv_in_page_cache(struct folio *folio, enum rv_held held)
 {
-	unsigned long bits = rv_mapping_of(folio);
+	unsigned long bits = rv_mapping_word(folio);
 	struct address_space *mapping = (struct address_space *)bits;
 
 	if (bits & RV_MAPPING_BITS || !mapping)
 		return false;
 	if (folio_test_lru(folio))
 		return true;
-	return own_lock && xa_load(&mapping->i_pages, folio->index) == folio;
+	return held == RV_HELD_LOCKED &&
+	       xa_load(&mapping->i_pages, folio->index) == folio;
 }
 
-static enum rv_kind rv_kind(struct page *page, struct folio *folio,
-			    bool own_lock)
+static enum rv_kind rv_kind_of(struct page *page, struct folio *folio,
+			       enum rv_held held)
 {
 	if (folio_test_hugetlb(folio))
 		return RV_KIND_HUGETLB;
@@ -115,16 +116,16 @@ static enum rv_kind rv_kind(struct page *page, struct folio *folio,
 		return RV_KIND_KSM;
 	if (folio_test_anon(folio) || folio_test_swapcache(folio))
 		return RV_KIND_ANON;
-	if (rv_in_page_cache(folio, own_lock))
+	if (rv_in_page_cache(folio, held))
 		return folio_test_swapbacked(folio) ? RV_KIND_SHMEM :
 						      RV_KIND_FILE;
 	return rv_unmapped_kind(page, folio);
 }
 
 /* Of a kind that rmap maps. */
-static enum rv_mapping rv_mapping(struct folio *folio)
+static enum rv_mapping rv_mapping_kind(struct folio *folio)
 {
-	unsigned long mapping = rv_mapping_of(folio);
+	unsigned long mapping = rv_mapping_word(folio);
 
 	if (!mapping)
 		return RV_MAPPING_NONE;
@@ -195,7 +196,7 @@ static unsigned long rv_misnamed_flags(const struct rv_page *facts)
  */
 bool rv_page_mappable(struct folio *folio)
 {
-	unsigned long mapping = rv_mapping_of(folio);
+	unsigned long mapping = rv_mapping_word(folio);
 
 	if (folio_test_hugetlb(folio))
 		return mapping;
@@ -226,7 +227,7 @@ bool rv_page_walkable(struct folio *folio)
 {
 	return folio_mapped(folio) &&
 	       (folio_test_hugetlb(folio) || folio_test_anon(folio) ||
-		rv_in_page_cache(folio, true));
+		rv_in_page_cache(folio, RV_HELD_LOCKED));
 }
 
 /**
@@ -245,7 +246,8 @@ void rv_page_hold_inode(struct folio *folio, struct rv_snap *s)
 
 	if (folio_test_anon(folio))
 		return;
-	if (!folio_test_hugetlb(folio) && !rv_in_page_cache(folio, true))
+	if (!folio_test_hugetlb(folio) &&
+	    !rv_in_page_cache(folio, RV_HELD_LOCKED))
 		return;
 	inode = folio->mapping->host;
 	if (!inode || !atomic_inc_not_zero(&inode->i_sb->s_active))
@@ -254,38 +256,12 @@ void rv_page_hold_inode(struct folio *folio, struct rv_snap *s)
 	s->inode = igrab(inode);
 }
 
-/**
- * rv_page_facts() - describe a page
- * @facts: the description to fill
- * @page: the page
- * @folio: its folio
- * @own_refs: references on the folio that the caller holds: none of a free
- *	page, which is then described as it looks from outside
- * @own_lock: the caller holds the folio lock
- *
- * Context: Any; a consistent description needs the folio lock.
- */
-void rv_page_facts(struct rv_page *facts, struct page *page,
-		   struct folio *folio, int own_refs, bool own_lock)
+/* What the page cache or rmap knows of a page; its folio is referenced. */
+static void rv_describe_mapped(struct rv_page *facts, struct page *page,
+			       struct folio *folio)
 {
-	facts->pfn = page_to_pfn(page);
-	facts->head = own_refs ? folio_pfn(folio) : facts->pfn;
-	facts->ptr = (unsigned long)page;
-	facts->flags = rv_folio_flags(folio);
-	if (own_lock)
-		facts->flags &= ~BIT(PG_locked);
-	facts->order = own_refs ? folio_order(folio) : 0;
-	facts->refcount = folio_ref_count(folio) - own_refs;
-	if (!own_refs) {
-		facts->kind = PageHuge(page) ? RV_KIND_HUGETLB :
-					       rv_unmapped_kind(page, folio);
-		return;
-	}
-	facts->kind = rv_kind(page, folio, own_lock);
-	if (!rv_kind_mapped(facts->kind))
-		return;
-	facts->mapping = rv_mapping(folio);
-	facts->mapping_ptr = rv_mapping_of(folio) & ~RV_MAPPING_BITS;
+	facts->mapping = rv_mapping_kind(folio);
+	facts->mapping_ptr = rv_mapping_word(folio) & ~RV_MAPPING_BITS;
 	facts->index = rv_folio_pgoff(folio) + (facts->pfn - facts->head);
 	facts->mapcount = rv_page_mapcount(folio, page);
 	facts->folio_mapcount = rv_folio_mapcount(folio);
@@ -293,4 +269,39 @@ void rv_page_facts(struct rv_page *facts, struct page *page,
 	facts->swapcache = folio_test_swapcache(folio);
 	facts->exclusive = rv_page_exclusive(page, folio);
 	facts->flags &= ~rv_misnamed_flags(facts);
+}
+
+/**
+ * rv_page_describe() - describe a page
+ * @facts: the description to fill, zeroed
+ * @page: the page
+ * @folio: its folio
+ * @held: what the caller holds of the folio; a page of which nothing is held is
+ *	described as it looks from outside
+ *
+ * Context: Any; a consistent description needs the folio lock.
+ */
+void rv_page_describe(struct rv_page *facts, struct page *page,
+		      struct folio *folio, enum rv_held held)
+{
+	facts->pfn = page_to_pfn(page);
+	facts->ptr = (unsigned long)page;
+	facts->flags = rv_folio_flags(folio);
+	facts->refcount = folio_ref_count(folio);
+	if (held == RV_HELD_NOT) {
+		facts->head = facts->pfn;
+		facts->kind = PageHuge(page) ? RV_KIND_HUGETLB :
+					       rv_unmapped_kind(page, folio);
+		return;
+	}
+	/* Less what the query itself adds. */
+	facts->refcount--;
+	if (held == RV_HELD_LOCKED) {
+		facts->flags &= ~BIT(PG_locked);
+	}
+	facts->head = folio_pfn(folio);
+	facts->order = folio_order(folio);
+	facts->kind = rv_kind_of(page, folio, held);
+	if (rv_kind_mapped(facts->kind))
+		rv_describe_mapped(facts, page, folio);
 }

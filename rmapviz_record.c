@@ -22,10 +22,10 @@
 #include "rmapviz_collect.h"
 
 /* A VMA has one AVC per generation of forks; more than this is corruption. */
-#define RV_CHAIN_MAX 65536
+#define RV_AVCS_MAX 65536
 
 /* Records between two chances to give up the CPU. */
-#define RV_BREATH 256
+#define RV_RECORD_TURN 256
 
 static u32 rv_id(const struct rv_key *key)
 {
@@ -35,10 +35,11 @@ static u32 rv_id(const struct rv_key *key)
 /* The mm cannot go: a VMA of it is linked in a tree that we hold locked. */
 static u32 rv_record_mm(struct rv_snap *s, struct mm_struct *mm)
 {
-	bool fresh;
-	struct rv_key *key = rv_table_intern(&s->tables[RV_MMS], mm, 0, &fresh);
+	bool added;
+	struct rv_key *key =
+		rv_table_find_or_add(&s->tables[RV_MMS], mm, RV_NONE, &added);
 
-	if (key && fresh)
+	if (key && added)
 		mmgrab(mm);
 	return rv_id(key);
 }
@@ -47,17 +48,17 @@ static u32 rv_record_mm(struct rv_snap *s, struct mm_struct *mm)
 static u32 rv_record_file(struct rv_snap *s, struct file *file)
 {
 	struct rv_key *key;
-	bool fresh;
+	bool added;
 
 	if (!file)
 		return RV_NONE;
-	key = rv_table_intern(&s->tables[RV_FILES], file, 0, &fresh);
-	if (key && fresh)
+	key = rv_table_find_or_add(&s->tables[RV_FILES], file, RV_NONE, &added);
+	if (key && added)
 		get_file(file);
 	return rv_id(key);
 }
 
-static u8 rv_area(const struct vm_area_struct *vma)
+static u8 rv_area_of(const struct vm_area_struct *vma)
 {
 	const struct mm_struct *mm = vma->vm_mm;
 
@@ -77,20 +78,20 @@ static u8 rv_area(const struct vm_area_struct *vma)
  * rv_record_vma() - note a VMA, its mm and its file
  * @s: the snapshot
  * @vma: the VMA, in a tree that is locked
- * @scope: the family that it was met in, or RV_NONE
- * @fresh: set to whether it was not there yet
+ * @family: the family in whose tree it was met, or RV_NONE for a file's tree
+ * @added: set to whether it was not there yet
  *
- * Context: An rmap lock is held.
+ * Context: The lock of that tree is held for read.
  * Return: the record, or NULL after counting it as lost.
  */
 struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
-			     u32 scope, bool *fresh)
+			     u32 family, bool *added)
 {
 	struct rv_key *key =
-		rv_table_intern(&s->tables[RV_VMAS], vma, scope, fresh);
+		rv_table_find_or_add(&s->tables[RV_VMAS], vma, family, added);
 	struct rv_vma *v;
 
-	if (!key || !*fresh)
+	if (!key || !*added)
 		return (struct rv_vma *)key;
 
 	v = container_of(key, struct rv_vma, key);
@@ -100,52 +101,53 @@ struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
 	v->end = vma->vm_end;
 	v->pgoff = vma->vm_pgoff;
 	v->vm_flags = READ_ONCE(vma->vm_flags);
-	v->area = rv_area(vma);
+	v->area = rv_area_of(vma);
 	v->mm = rv_record_mm(s, vma->vm_mm);
 	v->file = rv_record_file(s, vma->vm_file);
 	return v;
 }
 
-static u32 rv_record_av(struct rv_snap *s, const struct anon_vma *av, u32 scope)
+static u32 rv_record_av(struct rv_snap *s, const struct anon_vma *av,
+			u32 family)
 {
 	struct rv_av *r;
-	bool fresh;
+	bool added;
 
-	r = (struct rv_av *)rv_table_intern(&s->tables[RV_AVS], av, scope,
-					    &fresh);
-	if (r && fresh) {
+	r = (struct rv_av *)rv_table_find_or_add(&s->tables[RV_AVS], av, family,
+						 &added);
+	if (r && added) {
 		r->root_ptr = (unsigned long)av->root;
 		r->parent_ptr = (unsigned long)av->parent;
 		r->refcount = atomic_read(&av->refcount);
 		r->children = av->num_children;
 		r->active_vmas = av->num_active_vmas;
 	} else if (r) {
-		s->moved |= r->parent_ptr != (unsigned long)av->parent;
+		s->inconsistent |= r->parent_ptr != (unsigned long)av->parent;
 	}
 	return r ? r->key.id : RV_NONE;
 }
 
 /**
- * rv_record_chain() - note the AVCs of a VMA, and the anon_vmas that they join
+ * rv_record_avcs() - note the AVCs of a VMA, and the anon_vmas that they join
  * @s: the snapshot
  * @vma: the VMA, found in a tree of the root that is locked
- * @vma_id: its record
- * @scope: the record of that root
+ * @vma_id: the index of its record
+ * @family: of that root, the index of its record
  *
  * Context: The root's lock is held for read.
- * Return: how many there are.
+ * Return: how many AVCs there are.
  */
-u32 rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
-		    u32 scope)
+u32 rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
+		   u32 family)
 {
 	const struct anon_vma *own = READ_ONCE(vma->anon_vma);
 	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
 	u32 n;
 
-	for (n = 0; pos != &vma->anon_vma_chain && n < RV_CHAIN_MAX; n++) {
+	for (n = 0; pos != &vma->anon_vma_chain && n < RV_AVCS_MAX; n++) {
 		const struct anon_vma_chain *avc =
 			list_entry(pos, struct anon_vma_chain, same_vma);
-		u32 av_id = rv_record_av(s, avc->anon_vma, scope);
+		u32 av_id = rv_record_av(s, avc->anon_vma, family);
 		struct rv_avc *r = rv_table_add(&s->tables[RV_AVCS]);
 
 		if (r) {
@@ -157,7 +159,7 @@ u32 rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
 		pos = READ_ONCE(pos->next);
 	}
 	if (pos != &vma->anon_vma_chain)
-		s->cut++;
+		s->endless_chains++;
 	return n;
 }
 
@@ -172,17 +174,18 @@ u32 rv_record_chain(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
  *
  * Context: root->rwsem is held for read; may give up the CPU, as
  * rmap_walk_anon() does.
- * Return: the family's record, or RV_NONE after counting it as lost.
+ * Return: the index of the family's record, or RV_NONE after counting it as
+ * lost.
  */
 u32 rv_record_family(struct rv_snap *s, struct anon_vma *root)
 {
 	struct rb_node *node;
 	struct rv_key *key;
-	bool fresh;
-	u32 breath = 0;
+	bool added;
+	u32 since_resched = 0;
 
-	key = rv_table_intern(&s->tables[RV_ROOTS], root, 0, &fresh);
-	if (!key || !fresh)
+	key = rv_table_find_or_add(&s->tables[RV_ROOTS], root, RV_NONE, &added);
+	if (!key || !added)
 		return rv_id(key);
 
 	rv_record_av(s, root, key->id);
@@ -190,12 +193,12 @@ u32 rv_record_family(struct rv_snap *s, struct anon_vma *root)
 	     node && !fatal_signal_pending(current); node = rb_next(node)) {
 		struct vm_area_struct *vma =
 			rb_entry(node, struct anon_vma_chain, rb)->vma;
-		struct rv_vma *v = rv_record_vma(s, vma, key->id, &fresh);
+		struct rv_vma *v = rv_record_vma(s, vma, key->id, &added);
 
-		breath += rv_record_chain(s, vma, rv_id((struct rv_key *)v),
-					  key->id);
-		if (breath >= RV_BREATH) {
-			breath = 0;
+		since_resched += rv_record_avcs(
+			s, vma, rv_id((struct rv_key *)v), key->id);
+		if (since_resched >= RV_RECORD_TURN) {
+			since_resched = 0;
 			cond_resched();
 		}
 	}

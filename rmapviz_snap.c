@@ -37,8 +37,8 @@ static const struct {
 	[RV_FILES] = { .size = sizeof(struct rv_file), .keyed = true },
 	[RV_VMAS] = { .size = sizeof(struct rv_vma), .keyed = true },
 	[RV_PTES] = { .size = sizeof(struct rv_pte) },
-	[RV_MISSING] = { .size = sizeof(struct rv_stray) },
-	[RV_EXTRA] = { .size = sizeof(struct rv_stray) },
+	[RV_MISSING] = { .size = sizeof(struct rv_mismatch) },
+	[RV_EXTRA] = { .size = sizeof(struct rv_mismatch) },
 };
 /* clang-format on */
 
@@ -148,7 +148,7 @@ void *rv_table_add(struct rv_table *t)
 }
 
 static u32 *rv_table_slot(const struct rv_table *t, unsigned long ptr,
-			  u32 scope)
+			  u32 family)
 {
 	u32 mask = rv_table_slots(t) - 1;
 	u32 i = hash_long(ptr, 32) & mask;
@@ -158,7 +158,7 @@ static u32 *rv_table_slot(const struct rv_table *t, unsigned long ptr,
 		const struct rv_key *key =
 			t->rec + (size_t)t->size * (t->slot[i] - 1);
 
-		if (key->ptr == ptr && key->scope == scope)
+		if (key->ptr == ptr && key->family == family)
 			break;
 	}
 	return &t->slot[i];
@@ -168,36 +168,36 @@ static u32 *rv_table_slot(const struct rv_table *t, unsigned long ptr,
  * rv_table_find() - the record that stands for an object
  * @t: a keyed table
  * @ptr: the object's address, not dereferenced
- * @scope: the family it was seen in
+ * @family: the family it was seen in
  *
  * Context: Any.
  * Return: the record, or NULL.
  */
 struct rv_key *rv_table_find(const struct rv_table *t, const void *ptr,
-			     u32 scope)
+			     u32 family)
 {
-	u32 slot = *rv_table_slot(t, (unsigned long)ptr, scope);
+	u32 slot = *rv_table_slot(t, (unsigned long)ptr, family);
 
 	return slot ? t->rec + (size_t)t->size * (slot - 1) : NULL;
 }
 
 /**
- * rv_table_intern() - the record that stands for an object, made if new
+ * rv_table_find_or_add() - the record that stands for an object, made if new
  * @t: a keyed table
  * @ptr: the object's address, not dereferenced
- * @scope: the family it was seen in
- * @fresh: set to whether the caller has to fill the record
+ * @family: the family it was seen in
+ * @added: set to whether the caller has to fill the record
  *
  * Context: Any, also under spinlocks; allocates nothing.
  * Return: the record, or NULL after counting it as lost.
  */
-struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
-			       bool *fresh)
+struct rv_key *rv_table_find_or_add(struct rv_table *t, const void *ptr,
+				    u32 family, bool *added)
 {
-	u32 *slot = rv_table_slot(t, (unsigned long)ptr, scope);
+	u32 *slot = rv_table_slot(t, (unsigned long)ptr, family);
 	struct rv_key *key;
 
-	*fresh = !*slot;
+	*added = !*slot;
 	if (*slot)
 		return t->rec + (size_t)t->size * (*slot - 1);
 
@@ -206,7 +206,7 @@ struct rv_key *rv_table_intern(struct rv_table *t, const void *ptr, u32 scope,
 		return NULL;
 	memset(key, 0, t->size);
 	key->ptr = (unsigned long)ptr;
-	key->scope = scope;
+	key->family = family;
 	key->id = t->len - 1;
 	*slot = t->len;
 	return key;
@@ -248,7 +248,7 @@ void rv_snap_put_refs(struct rv_snap *s)
 	struct rv_file *file;
 	struct rv_mm *mm;
 
-	if (s->settled)
+	if (s->refs_dropped)
 		return;
 	rv_for_each(file, s, RV_FILES)
 		fput((struct file *)file->key.ptr);
@@ -259,7 +259,7 @@ void rv_snap_put_refs(struct rv_snap *s)
 		deactivate_super(s->sb);
 	s->inode = NULL;
 	s->sb = NULL;
-	s->settled = true;
+	s->refs_dropped = true;
 }
 
 /**
@@ -278,9 +278,9 @@ void rv_snap_clear(struct rv_snap *s)
 	memset(&s->page, 0, sizeof(s->page));
 	memset(&s->reclaim, 0, sizeof(s->reclaim));
 	s->lock_ns = 0;
-	s->cut = 0;
-	s->moved = false;
-	s->settled = false;
+	s->endless_chains = 0;
+	s->inconsistent = false;
+	s->refs_dropped = false;
 }
 
 /**
@@ -293,11 +293,23 @@ void rv_snap_clear(struct rv_snap *s)
 u64 rv_snap_lost(const struct rv_snap *s)
 {
 	const struct rv_table *t;
-	u64 lost = s->cut;
+	u64 lost = s->endless_chains;
 
 	rv_for_each_table(t, s)
 		lost += t->lost;
 	return lost;
+}
+
+/**
+ * rv_snap_lacks_room() - did a record find no room?
+ * @s: the snapshot
+ *
+ * Context: Any.
+ * Return: true if one did; chains without an end do not count.
+ */
+bool rv_snap_lacks_room(const struct rv_snap *s)
+{
+	return rv_snap_lost(s) != s->endless_chains;
 }
 
 /**
@@ -346,12 +358,12 @@ void rv_snap_sort_ptes(struct rv_snap *s)
 }
 
 /**
- * rv_snap_drop_repeats() - keep one of entries that are of the same place
+ * rv_snap_drop_repeated_ptes() - keep one of entries that are of the same place
  * @s: the snapshot of one page; its entries are sorted as well
  *
  * Context: Any.
  */
-void rv_snap_drop_repeats(struct rv_snap *s)
+void rv_snap_drop_repeated_ptes(struct rv_snap *s)
 {
 	struct rv_pte *ptes = rv_pte_at(s, 0);
 	u32 i, len = 0;

@@ -87,17 +87,18 @@ struct rv_table {
 /**
  * struct rv_key - first member of a record that stands for a kernel object
  * @ptr: the object's address
- * @scope: the locked family it was seen in, an index into rv_snap.roots; an
- *	address may name another object once that lock was dropped
+ * @family: the locked family it was seen in, an index into RV_ROOTS: once that
+ *	lock was dropped the address may name another object; or RV_NONE for what
+ *	keeps its address as long as the snapshot is collected
  * @id: its own index, kept while records are sorted
  */
 struct rv_key {
 	unsigned long ptr;
-	u32 scope;
+	u32 family;
 	u32 id;
 };
 
-/* One anon_vma.  Its root and parent are of the same scope. */
+/* One anon_vma.  Its root and parent are of the same family. */
 struct rv_av {
 	struct rv_key key;
 	unsigned long root_ptr;
@@ -305,11 +306,11 @@ struct rv_reclaim {
 };
 
 /* A mapping on which the walk and a scan of all memory disagree. */
-struct rv_stray {
+struct rv_mismatch {
 	unsigned long mm_ptr;
 	u64 addr;
 	u32 mm;
-	bool stands; /* the entry was as the scan saw it when looked at again */
+	bool confirmed; /* a second look saw what the scan saw */
 };
 
 /**
@@ -338,8 +339,8 @@ enum rv_table_id {
 	RV_FILES,   /* struct rv_file */
 	RV_VMAS,    /* struct rv_vma: by own anon_vma, then by address */
 	RV_PTES,    /* struct rv_pte: by VMA, then by address */
-	RV_MISSING, /* struct rv_stray: found by a scan and not by the walk */
-	RV_EXTRA,   /* struct rv_stray: found by the walk and not by a scan */
+	RV_MISSING, /* struct rv_mismatch: found by a scan and not by the walk */
+	RV_EXTRA, /* struct rv_mismatch: found by the walk and not by a scan */
 	RV_NR_TABLES,
 };
 
@@ -349,9 +350,9 @@ enum rv_table_id {
  * @page: the page; not valid for RV_TARGET_PID
  * @reclaim: would reclaim succeed with its folio?
  * @scan: what RV_OPT_VERIFY looked at
- * @sb: of that inode, held as long
- * @inode: of the page cache that the page belongs to, held until the snapshot
- *	is resolved
+ * @sb: of @inode, held as long
+ * @inode: of the page cache that the page belongs to, or NULL; held until its
+ *	name is known
  * @page_file: what that file is called, or NULL
  * @tables: the records, by enum rv_table_id
  * @tree_vmas: VMAs in the tree of the page's anon_vma
@@ -361,9 +362,10 @@ enum rv_table_id {
  * @retries: attempts given up because something was contended or moved
  * @lost: records that found no room
  * @lock_ns: time the rmap lock was held, or taken to walk, in nanoseconds
- * @cut: lists of AVCs that had no end; they count as lost
- * @moved: an object recorded earlier was another one when it was met again
- * @settled: it holds no references on mms, files and inode (any more)
+ * @endless_chains: lists of AVCs that had no end; they count as lost
+ * @inconsistent: an object recorded earlier was another one when it was met
+ *	again, so that this attempt is of no use
+ * @refs_dropped: it holds no references on mms, files and inode (any more)
  */
 struct rv_snap {
 	struct rv_query query;
@@ -381,9 +383,9 @@ struct rv_snap {
 	u32 retries;
 	u64 lost;
 	u64 lock_ns;
-	u64 cut;
-	bool moved;
-	bool settled;
+	u64 endless_chains;
+	bool inconsistent;
+	bool refs_dropped;
 };
 
 /* How many records a table has. */
@@ -409,8 +411,8 @@ RV_DEFINE_AT(rv_task_at, rv_task, RV_TASKS)
 RV_DEFINE_AT(rv_file_at, rv_file, RV_FILES)
 RV_DEFINE_AT(rv_vma_at, rv_vma, RV_VMAS)
 RV_DEFINE_AT(rv_pte_at, rv_pte, RV_PTES)
-RV_DEFINE_AT(rv_missing_at, rv_stray, RV_MISSING)
-RV_DEFINE_AT(rv_extra_at, rv_stray, RV_EXTRA)
+RV_DEFINE_AT(rv_missing_at, rv_mismatch, RV_MISSING)
+RV_DEFINE_AT(rv_extra_at, rv_mismatch, RV_EXTRA)
 
 /* Every record of a table in turn; those of a snapshot's by its id. */
 #define rv_for_each_in(_record, _table)                                \

@@ -228,7 +228,7 @@ static void text_av(struct seq_file *m, const struct rv_snap *s, u32 i)
 
 /* ----------------------------------------------------------------- AVCs -- */
 
-static bool text_grid(const struct rv_snap *s)
+static bool text_fits_grid(const struct rv_snap *s)
 {
 	return rv_len(s, RV_VMAS) <= TEXT_GRID_VMAS;
 }
@@ -237,7 +237,7 @@ static u32 text_count_avcs(const struct rv_snap *s)
 {
 	if (s->query.opts & RV_OPT_BRIEF || !rv_len(s, RV_AVCS))
 		return 0;
-	return text_grid(s) ? rv_len(s, RV_AVS) : rv_len(s, RV_VMAS);
+	return text_fits_grid(s) ? rv_len(s, RV_AVS) : rv_len(s, RV_VMAS);
 }
 
 static void text_head_avcs(struct seq_file *m, const struct rv_snap *s)
@@ -248,7 +248,7 @@ static void text_head_avcs(struct seq_file *m, const struct rv_snap *s)
 	if (!text_count_avcs(s))
 		return;
 	text_section(m, "AVCs");
-	if (!text_grid(s)) {
+	if (!text_fits_grid(s)) {
 		seq_printf(m, "%u: a VMA's own anon_vma has a *\n",
 			   rv_len(s, RV_AVCS));
 		return;
@@ -323,7 +323,7 @@ static void text_chain(struct seq_file *m, const struct rv_snap *s, u32 i)
 
 static void text_avc(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	if (text_grid(s))
+	if (text_fits_grid(s))
 		text_grid_row(m, s, i);
 	else
 		text_chain(m, s, i);
@@ -509,24 +509,24 @@ static void text_head_verify(struct seq_file *m, const struct rv_snap *s)
 	seq_putc(m, '\n');
 }
 
-static void text_stray(struct seq_file *m, const struct rv_snap *s,
-		       const struct rv_stray *stray, const char *what)
+static void text_mismatch(struct seq_file *m, const struct rv_snap *s,
+			  const struct rv_mismatch *mismatch, const char *what)
 {
-	const struct rv_mm *mm = rv_mm_at(s, stray->mm);
+	const struct rv_mm *mm = rv_mm_at(s, mismatch->mm);
 
 	text_gutter(m, "");
 	seq_printf(m, "%s: pid %d at 0x%012llx\n", what, text_pid(mm),
-		   stray->addr);
+		   mismatch->addr);
 }
 
 static void text_missing(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	text_stray(m, s, rv_missing_at(s, i), "MISSED BY RMAP");
+	text_mismatch(m, s, rv_missing_at(s, i), "MISSED BY RMAP");
 }
 
 static void text_extra(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	text_stray(m, s, rv_extra_at(s, i), "ONLY IN RMAP");
+	text_mismatch(m, s, rv_extra_at(s, i), "ONLY IN RMAP");
 }
 
 const struct rv_section rv_text_sections[] = {

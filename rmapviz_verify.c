@@ -18,8 +18,8 @@
 #include "rmapviz.h"
 #include "rmapviz_collect.h"
 
-/* Entries between two chances to give up the CPU or to be killed. */
-#define RV_SCAN_BREATH 1024
+/* Entries, or VMAs, between two chances to give up the CPU or to be killed. */
+#define RV_SCAN_TURN 1024
 
 /* One place where the page is mapped. */
 struct rv_place {
@@ -34,7 +34,7 @@ struct rv_place {
  * @found: struct rv_place, where the page was seen
  * @first: the first page that counts
  * @pages: how many count
- * @special: entries that rmap leaves out count as well
+ * @count_special: entries that rmap leaves out count as well
  * @compare: note where the page was seen, to compare with what the walk found
  * @hits: how often it was seen
  */
@@ -44,7 +44,7 @@ struct rv_scan {
 	struct rv_table found;
 	u64 first;
 	u64 pages;
-	bool special;
+	bool count_special;
 	bool compare;
 	u64 hits;
 };
@@ -62,12 +62,12 @@ static void rv_put_mms(struct rv_scan *sc)
 static void rv_list_mm(struct rv_scan *sc, struct task_struct *task)
 {
 	struct mm_struct *mm;
-	bool fresh = false;
+	bool added = false;
 
 	task_lock(task);
 	mm = task->mm;
 	if (mm && !(task->flags & PF_KTHREAD) &&
-	    rv_table_intern(&sc->mms, mm, 0, &fresh) && fresh)
+	    rv_table_find_or_add(&sc->mms, mm, RV_NONE, &added) && added)
 		mmgrab(mm);
 	task_unlock(task);
 }
@@ -95,9 +95,10 @@ static int rv_list_mms(struct rv_scan *sc)
 
 /* ---------------------------------------------------------------- the scan -- */
 
-static int rv_breathe(u64 count)
+/* Called with each number in turn: gives up the CPU now and then. */
+static int rv_give_way(u64 count)
 {
-	if (count % RV_SCAN_BREATH)
+	if (count % RV_SCAN_TURN)
 		return 0;
 	if (fatal_signal_pending(current))
 		return -EINTR;
@@ -106,17 +107,18 @@ static int rv_breathe(u64 count)
 }
 
 /* Does the entry map a page that counts, and where? */
-static bool rv_scan_hit(const struct rv_scan *sc, const struct rv_entry *e,
-			u64 *addr)
+static bool rv_leaf_hits(const struct rv_scan *sc, const struct rv_leaf *leaf,
+			 u64 *addr)
 {
-	u64 pages = e->size >> PAGE_SHIFT;
+	u64 pages = leaf->size >> PAGE_SHIFT;
 
-	if ((e->special && !sc->special) || sc->first >= e->pfn + pages ||
-	    e->pfn >= sc->first + sc->pages)
+	if ((leaf->special && !sc->count_special) ||
+	    sc->first >= leaf->pfn + pages ||
+	    leaf->pfn >= sc->first + sc->pages)
 		return false;
-	*addr = e->addr;
-	if (sc->first > e->pfn)
-		*addr += (sc->first - e->pfn) << PAGE_SHIFT;
+	*addr = leaf->addr;
+	if (sc->first > leaf->pfn)
+		*addr += (sc->first - leaf->pfn) << PAGE_SHIFT;
 	return true;
 }
 
@@ -125,16 +127,16 @@ static int rv_scan_vma(struct rv_scan *sc, struct vm_area_struct *vma)
 	struct mm_struct *mm = vma->vm_mm;
 	unsigned long addr = vma->vm_start;
 	struct rv_place *place;
-	struct rv_entry e;
+	struct rv_leaf leaf;
 	u64 hit;
 	int err;
 
-	for (; rv_next_entry(mm, addr, vma->vm_end, &e);
-	     addr = e.addr + e.size) {
-		err = rv_breathe(++sc->snap->scan.entries);
+	for (; rv_next_leaf(mm, addr, vma->vm_end, &leaf);
+	     addr = leaf.addr + leaf.size) {
+		err = rv_give_way(++sc->snap->scan.entries);
 		if (err)
 			return err;
-		if (!rv_scan_hit(sc, &e, &hit))
+		if (!rv_leaf_hits(sc, &leaf, &hit))
 			continue;
 		sc->hits++;
 		place = sc->compare ? rv_table_add(&sc->found) : NULL;
@@ -160,7 +162,7 @@ static int rv_scan_mm(struct rv_scan *sc, struct mm_struct *mm)
 	if (err)
 		goto put;
 	while (!err && (vma = find_vma(mm, addr))) {
-		err = rv_breathe(++sc->snap->scan.vmas);
+		err = rv_give_way(++sc->snap->scan.vmas);
 		if (!err && !(vma->vm_flags & (VM_IO | VM_PFNMAP)))
 			err = rv_scan_vma(sc, vma);
 		addr = vma->vm_end;
@@ -205,7 +207,7 @@ static int rv_cmp_place(const void *a, const void *b)
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
-/* What a walk found, in the same order; NULL without memory. */
+/* The places that a walk found, sorted, one for each entry; NULL: no memory. */
 static struct rv_place *rv_walked_places(const struct rv_snap *s)
 {
 	struct rv_place *places;
@@ -232,27 +234,28 @@ static bool rv_has_place(const struct rv_place *places, u32 n,
 	return bsearch(place, places, n, sizeof(*place), rv_cmp_place);
 }
 
+/* What a second look at a place finds there. */
 enum rv_sight {
 	RV_ABSENT,
 	RV_PRESENT,
-	RV_LEAVING, /* an address space that nobody can enter any more */
+	RV_EXITING, /* an address space that nobody can enter any more */
 };
 
-/* Is the page there now? */
+/* Is a page that counts mapped there now? */
 static enum rv_sight rv_look_at(const struct rv_scan *sc,
-				const struct rv_stray *stray)
+				const struct rv_mismatch *mismatch)
 {
-	struct mm_struct *mm = (struct mm_struct *)stray->mm_ptr;
-	enum rv_sight sight = RV_LEAVING;
-	struct rv_entry e;
+	struct mm_struct *mm = (struct mm_struct *)mismatch->mm_ptr;
+	enum rv_sight sight = RV_EXITING;
+	struct rv_leaf leaf;
 	u64 addr;
 
 	if (!mmget_not_zero(mm))
-		return RV_LEAVING;
+		return RV_EXITING;
 	if (!mmap_read_lock_killable(mm)) {
 		sight = RV_ABSENT;
-		if (rv_lookup_entry(mm, stray->addr, &e) &&
-		    rv_scan_hit(sc, &e, &addr) && addr == stray->addr)
+		if (rv_lookup_leaf(mm, mismatch->addr, &leaf) &&
+		    rv_leaf_hits(sc, &leaf, &addr) && addr == mismatch->addr)
 			sight = RV_PRESENT;
 		mmap_read_unlock(mm);
 	}
@@ -260,25 +263,28 @@ static enum rv_sight rv_look_at(const struct rv_scan *sc,
 	return sight;
 }
 
-/* Keeps the strays that stood both looks; the others have changed meanwhile. */
-static void rv_keep_strays(struct rv_scan *sc, struct rv_table *strays,
-			   const struct rv_place *walked, u32 n,
-			   enum rv_sight wanted)
+/*
+ * Keeps what stood both looks; the rest has changed meanwhile.  @walked are the
+ * @n places that the second walk found.
+ */
+static void rv_keep_confirmed(struct rv_scan *sc, struct rv_table *mismatches,
+			      const struct rv_place *walked, u32 n,
+			      enum rv_sight wanted)
 {
 	const bool walk_has_it = wanted == RV_ABSENT;
-	struct rv_stray *stray, *kept = strays->rec;
+	struct rv_mismatch *mismatch, *kept = mismatches->rec;
 	u32 len = 0;
 
-	rv_for_each_in(stray, strays) {
-		struct rv_place place = { stray->mm_ptr, stray->addr };
+	rv_for_each_in(mismatch, mismatches) {
+		struct rv_place place = { mismatch->mm_ptr, mismatch->addr };
 
-		if (stray->stands &&
+		if (mismatch->confirmed &&
 		    rv_has_place(walked, n, &place) == walk_has_it &&
-		    rv_look_at(sc, stray) == wanted)
-			kept[len++] = *stray;
+		    rv_look_at(sc, mismatch) == wanted)
+			kept[len++] = *mismatch;
 	}
-	sc->snap->scan.changed += strays->len - len;
-	strays->len = len;
+	sc->snap->scan.changed += mismatches->len - len;
+	mismatches->len = len;
 }
 
 /*
@@ -286,54 +292,60 @@ static void rv_keep_strays(struct rv_scan *sc, struct rv_table *strays,
  * scan's side, what it @wanted to see, stands before and after a second walk,
  * and that walk disagrees as well.
  */
-static int rv_look_again(struct rv_scan *sc, struct rv_table *strays,
-			 enum rv_sight wanted)
+static int rv_confirm_mismatches(struct rv_scan *sc, enum rv_table_id id,
+				 enum rv_sight wanted)
 {
+	struct rv_table *mismatches = &sc->snap->tables[id];
 	struct rv_query q = {
 		.target = RV_TARGET_PFN,
 		.pfn = sc->snap->page.pfn,
 		.opts = sc->snap->query.opts & RV_OPT_FOLIO,
 	};
 	struct rv_place *walked = NULL;
-	struct rv_stray *stray;
+	struct rv_mismatch *mismatch;
 	struct rv_snap *again;
 
-	if (!strays->len)
+	if (!mismatches->len)
 		return 0;
-	rv_for_each_in(stray, strays)
-		stray->stands = rv_look_at(sc, stray) == wanted;
+	rv_for_each_in(mismatch, mismatches)
+		mismatch->confirmed = rv_look_at(sc, mismatch) == wanted;
 	again = rv_walk(&q);
 	if (IS_ERR(again))
 		return PTR_ERR(again);
 	if (!rv_snap_lost(again))
 		walked = rv_walked_places(again);
 	if (walked)
-		rv_keep_strays(sc, strays, walked, rv_len(again, RV_PTES),
-			       wanted);
+		rv_keep_confirmed(sc, mismatches, walked,
+				  rv_len(again, RV_PTES), wanted);
 	kvfree(walked);
 	rv_snap_free(again);
 	return walked ? 0 : -ENOMEM;
 }
 
-static void rv_add_stray(struct rv_snap *s, struct rv_table *strays,
-			 const struct rv_place *place)
+static void rv_add_mismatch(struct rv_snap *s, enum rv_table_id id,
+			    const struct rv_place *place)
 {
-	struct rv_stray *stray = rv_table_add(strays);
+	struct rv_mismatch *mismatch = rv_table_add(&s->tables[id]);
 	struct rv_key *key;
-	bool fresh;
+	bool added;
 
-	if (!stray)
+	if (!mismatch)
 		return;
-	key = rv_table_intern(&s->tables[RV_MMS], (void *)place->mm, 0, &fresh);
-	if (key && fresh)
+	key = rv_table_find_or_add(&s->tables[RV_MMS], (void *)place->mm,
+				   RV_NONE, &added);
+	if (key && added)
 		mmgrab((struct mm_struct *)place->mm);
-	stray->mm_ptr = place->mm;
-	stray->mm = key ? key->id : RV_NONE;
-	stray->addr = place->addr;
+	mismatch->mm_ptr = place->mm;
+	mismatch->mm = key ? key->id : RV_NONE;
+	mismatch->addr = place->addr;
 }
 
-/* Both lists in one pass; they are sorted alike. */
-static void rv_compare(struct rv_scan *sc, const struct rv_place *walked, u32 n)
+/*
+ * What only one of scan and walk has seen, in one pass over both lists, which
+ * are sorted alike; @walked are the @n places that the walk found.
+ */
+static void rv_note_mismatches(struct rv_scan *sc,
+			       const struct rv_place *walked, u32 n)
 {
 	const struct rv_place *seen = sc->found.rec;
 	struct rv_snap *s = sc->snap;
@@ -348,15 +360,16 @@ static void rv_compare(struct rv_scan *sc, const struct rv_place *walked, u32 n)
 		else
 			order = rv_cmp_place(&seen[i], &walked[j]);
 		if (order < 0)
-			rv_add_stray(s, &s->tables[RV_MISSING], &seen[i]);
+			rv_add_mismatch(s, RV_MISSING, &seen[i]);
 		if (order > 0)
-			rv_add_stray(s, &s->tables[RV_EXTRA], &walked[j]);
+			rv_add_mismatch(s, RV_EXTRA, &walked[j]);
 		i += order <= 0;
 		j += order >= 0;
 	}
 }
 
-static int rv_judge(struct rv_scan *sc)
+/* What the scan found against what the walk did, each doubt looked at again. */
+static int rv_compare_with_walk(struct rv_scan *sc)
 {
 	struct rv_place *walked = rv_walked_places(sc->snap);
 	int err;
@@ -365,10 +378,10 @@ static int rv_judge(struct rv_scan *sc)
 		return -ENOMEM;
 	sort(sc->found.rec, sc->found.len, sizeof(struct rv_place),
 	     rv_cmp_place, NULL);
-	rv_compare(sc, walked, rv_len(sc->snap, RV_PTES));
+	rv_note_mismatches(sc, walked, rv_len(sc->snap, RV_PTES));
 	kvfree(walked);
-	err = rv_look_again(sc, &sc->snap->tables[RV_MISSING], RV_PRESENT);
-	return err ?: rv_look_again(sc, &sc->snap->tables[RV_EXTRA], RV_ABSENT);
+	err = rv_confirm_mismatches(sc, RV_MISSING, RV_PRESENT);
+	return err ?: rv_confirm_mismatches(sc, RV_EXTRA, RV_ABSENT);
 }
 
 /**
@@ -385,7 +398,7 @@ int rv_verify(struct rv_snap *s)
 		.snap = s,
 		.first = s->page.pfn,
 		.pages = 1,
-		.special = !rv_kind_mapped(s->page.kind),
+		.count_special = !rv_kind_mapped(s->page.kind),
 		/* What rmap does not map it cannot miss, nor what did not fit. */
 		.compare = rv_kind_mapped(s->page.kind) && !rv_snap_lost(s),
 	};
@@ -395,13 +408,13 @@ int rv_verify(struct rv_snap *s)
 		sc.first = s->page.head;
 		sc.pages = 1ULL << s->page.order;
 	}
-	err = rv_table_alloc_keyed(&sc.mms, sizeof(struct rv_key)) ?:
-		      rv_table_alloc(&sc.found, sizeof(struct rv_place));
-	if (!err)
-		err = rv_list_mms(&sc) ?: rv_scan_all(&sc);
+	err = rv_table_alloc_keyed(&sc.mms, sizeof(struct rv_key));
+	err = err ?: rv_table_alloc(&sc.found, sizeof(struct rv_place));
+	err = err ?: rv_list_mms(&sc);
+	err = err ?: rv_scan_all(&sc);
 	s->scan.found = sc.hits;
 	if (!err && sc.compare)
-		err = rv_judge(&sc);
+		err = rv_compare_with_walk(&sc);
 	rv_put_mms(&sc);
 	rv_table_free(&sc.mms);
 	rv_table_free(&sc.found);

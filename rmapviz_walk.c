@@ -50,8 +50,8 @@
  * @page: the page asked for, or NULL
  * @folio: its folio, while it is locked and walked
  * @whole_folio: record every page of the folio
- * @scope: the family whose lock is held, or RV_NONE
- * @last: there will be no further attempt
+ * @family: whose lock is held, an index into RV_ROOTS, or RV_NONE
+ * @last_attempt: there will be no further attempt
  * @locked_at: when the rmap lock was taken, ktime_get_ns(); 0 if it was not
  */
 struct rv_walker {
@@ -59,8 +59,8 @@ struct rv_walker {
 	struct page *page;
 	struct folio *folio;
 	bool whole_folio;
-	u32 scope;
-	bool last;
+	u32 family;
+	bool last_attempt;
 	u64 locked_at;
 };
 
@@ -87,9 +87,12 @@ static u16 rv_pte_flags(pte_t pte)
 	       (rv_pte_protnone(pte) ? RV_PTE_PROTNONE : 0);
 }
 
-/* What page_vma_mapped_walk() hit; entries of all levels have equal bits. */
-static pte_t rv_entry(const struct page_vma_mapped_walk *pvmw,
-		      unsigned long *size)
+/*
+ * The entry that page_vma_mapped_walk() hit, and how many bytes it maps; those
+ * of all levels have equal bits.
+ */
+static pte_t rv_read_hit(const struct page_vma_mapped_walk *pvmw,
+			 unsigned long *size)
 {
 	if (!pvmw->pte) {
 		*size = PMD_SIZE;
@@ -100,7 +103,7 @@ static pte_t rv_entry(const struct page_vma_mapped_walk *pvmw,
 	return READ_ONCE(*pvmw->pte);
 }
 
-static u8 rv_entry_level(unsigned long size)
+static u8 rv_level_of_size(unsigned long size)
 {
 	if (size >= PUD_SIZE)
 		return RV_LEVEL_PUD;
@@ -109,14 +112,14 @@ static u8 rv_entry_level(unsigned long size)
 
 /*
  * One hit, its page table lock held.  Reclaim cares for every page of the
- * folio, the list of entries for those asked for: true if it is one.
+ * folio, the list of entries for those asked for: true if it maps one of these.
  */
-static bool rv_record_pte(struct rv_walker *w,
+static bool rv_record_hit(struct rv_walker *w,
 			  const struct page_vma_mapped_walk *pvmw,
 			  struct rv_vma *v)
 {
 	unsigned long pfn = page_to_pfn(w->page), first, pages, size;
-	pte_t pte = rv_entry(pvmw, &size);
+	pte_t pte = rv_read_hit(pvmw, &size);
 	struct rv_pte *r;
 
 	if (!pte_present(pte))
@@ -144,14 +147,14 @@ static bool rv_record_pte(struct rv_walker *w,
 		r->value = pte_val(pte);
 		r->flags = rv_pte_flags(pte);
 		r->pkey = pte_flags_pkey(pte_flags(pte));
-		r->level = rv_entry_level(size);
+		r->level = rv_level_of_size(size);
 	}
 	return true;
 }
 
 /* Still the VMA that was recorded, and not another in its place? */
-static bool rv_is_vma(const struct rv_snap *s, const struct rv_vma *v,
-		      const struct vm_area_struct *vma)
+static bool rv_still_describes(const struct rv_snap *s, const struct rv_vma *v,
+			       const struct vm_area_struct *vma)
 {
 	return v->start == vma->vm_start && v->end == vma->vm_end &&
 	       (v->mm == RV_NONE ||
@@ -167,25 +170,27 @@ static bool rv_is_vma(const struct rv_snap *s, const struct rv_vma *v,
  * items of the stable node hold their anon_vmas while the folio is locked; but
  * an address within the family may by then name something else.
  */
-static struct rv_vma *rv_visit(struct rv_walker *w, struct vm_area_struct *vma)
+static struct rv_vma *rv_record_visit(struct rv_walker *w,
+				      struct vm_area_struct *vma)
 {
 	struct anon_vma *own = READ_ONCE(vma->anon_vma);
 	struct rv_vma *v;
-	bool fresh;
+	bool added;
 
 	if (folio_test_ksm(w->folio)) {
 		/* fork links a VMA before it gives it an anon_vma */
-		w->snap->moved |= !own;
-		w->scope = own ? rv_record_family(w->snap, own->root) : RV_NONE;
+		w->snap->inconsistent |= !own;
+		w->family = own ? rv_record_family(w->snap, own->root) :
+				  RV_NONE;
 	}
-	v = rv_record_vma(w->snap, vma, w->scope, &fresh);
+	v = rv_record_vma(w->snap, vma, w->family, &added);
 	if (!v)
 		return NULL;
 	v->visited = true;
-	if (!fresh)
-		w->snap->moved |= !rv_is_vma(w->snap, v, vma);
-	else if (w->scope != RV_NONE)
-		rv_record_chain(w->snap, vma, v->key.id, w->scope);
+	if (!added)
+		w->snap->inconsistent |= !rv_still_describes(w->snap, v, vma);
+	else if (w->family != RV_NONE)
+		rv_record_avcs(w->snap, vma, v->key.id, w->family);
 	return v;
 }
 
@@ -194,13 +199,14 @@ static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 			unsigned long addr, void *arg)
 {
 	struct rv_walker *w = arg;
-	struct rv_vma *v = rv_visit(w, vma);
 	struct page_vma_mapped_walk pvmw;
+	struct rv_vma *v;
 	bool mapped = false;
 
+	v = rv_record_visit(w, vma);
 	rv_pvmw_init(&pvmw, w->folio, vma, addr);
 	while (rv_page_vma_mapped_walk(&pvmw))
-		mapped |= rv_record_pte(w, &pvmw, v);
+		mapped |= rv_record_hit(w, &pvmw, v);
 	if (v)
 		v->mapped |= mapped;
 	return !fatal_signal_pending(current);
@@ -214,7 +220,7 @@ static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
  * put.  The family is recorded before the walk goes on, so topology and
  * page-table entries are of one instant.  The folio is locked.
  */
-static int rv_lock_family(struct rv_walker *w)
+static int rv_lock_and_record_family(struct rv_walker *w)
 {
 	unsigned long mapping = (unsigned long)READ_ONCE(w->folio->mapping);
 	struct anon_vma *av = (void *)(mapping - RV_MAPPING_BIT_ANON), *root;
@@ -237,8 +243,8 @@ static int rv_lock_family(struct rv_walker *w)
 		return -EAGAIN;
 
 	w->locked_at = ktime_get_ns();
-	w->scope = rv_record_family(w->snap, root);
-	key = rv_table_find(&w->snap->tables[RV_AVS], av, w->scope);
+	w->family = rv_record_family(w->snap, root);
+	key = rv_table_find(&w->snap->tables[RV_AVS], av, w->family);
 	if (key)
 		container_of(key, struct rv_av, key)->on_page = true;
 	return 0;
@@ -256,11 +262,11 @@ static int rv_walk_rmap(struct rv_walker *w)
 	int err;
 
 	if (folio_test_anon(w->folio) && !folio_test_ksm(w->folio)) {
-		err = rv_lock_family(w);
+		err = rv_lock_and_record_family(w);
 		if (err)
 			return err == -ENOENT ? 0 : err;
 	}
-	if (!rv_rmap_walk_try(w->folio, &rwc) || w->snap->moved)
+	if (!rv_rmap_walk_try(w->folio, &rwc) || w->snap->inconsistent)
 		return -EAGAIN;
 	if (fatal_signal_pending(current))
 		return -EINTR;
@@ -281,7 +287,7 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 			err = rv_walk_rmap(w);
 	}
 	if (!err)
-		rv_page_facts(&s->page, w->page, folio, 1, true);
+		rv_page_describe(&s->page, w->page, folio, RV_HELD_LOCKED);
 	return err;
 }
 
@@ -291,14 +297,14 @@ static int rv_walk_folio(struct rv_walker *w, struct folio *folio)
 	int err = -EAGAIN;
 
 	if (!rv_page_mappable(folio)) {
-		rv_page_facts(&w->snap->page, w->page, folio, 1, false);
+		rv_page_describe(&w->snap->page, w->page, folio, RV_HELD_REF);
 		return 0;
 	}
 	if (!folio_trylock(folio)) {
 		/* Unmapped it has little more to tell, if it stays locked. */
-		if (folio_mapped(folio) || !w->last)
+		if (folio_mapped(folio) || !w->last_attempt)
 			return -EAGAIN;
-		rv_page_facts(&w->snap->page, w->page, folio, 1, false);
+		rv_page_describe(&w->snap->page, w->page, folio, RV_HELD_REF);
 		return 0;
 	}
 	if (page_folio(w->page) == folio)
@@ -318,7 +324,8 @@ static int rv_walk_device_page(struct rv_walker *w, u64 pfn)
 	if (!pgmap)
 		return -ENXIO;
 	w->page = pfn_to_page(pfn);
-	rv_page_facts(&w->snap->page, w->page, page_folio(w->page), 0, false);
+	rv_page_describe(&w->snap->page, w->page, page_folio(w->page),
+			 RV_HELD_NOT);
 	put_dev_pagemap(pgmap);
 	return 0;
 }
@@ -335,7 +342,7 @@ static int rv_walk_pfn(struct rv_walker *w, u64 pfn)
 	folio = page_folio(w->page);
 	if (!folio_try_get(folio)) {
 		/* Free, or of a kind that keeps no count: nothing maps it. */
-		rv_page_facts(&w->snap->page, w->page, folio, 0, false);
+		rv_page_describe(&w->snap->page, w->page, folio, RV_HELD_NOT);
 		/* Or just frozen, to be migrated or split. */
 		if (w->snap->page.kind == RV_KIND_OTHER &&
 		    w->snap->retries < RV_FROZEN_LOOKS)
@@ -366,14 +373,14 @@ static int rv_walk_pid_addr(struct rv_walker *w)
 /* ------------------------------------------------ one attempt, a process -- */
 
 /* The family of a VMA of the mm; its mmap_lock is held for read. */
-static int rv_walk_family_of(struct rv_walker *w, struct vm_area_struct *vma)
+static int rv_walk_vma_family(struct rv_walker *w, struct vm_area_struct *vma)
 {
 	/* A VMA stays linked under mmap_lock, and so its anon_vma and root. */
 	struct anon_vma *av = READ_ONCE(vma->anon_vma);
 	u64 start;
 	int err;
 
-	if (!av || rv_table_find(&w->snap->tables[RV_ROOTS], av->root, 0))
+	if (!av || rv_table_find(&w->snap->tables[RV_ROOTS], av->root, RV_NONE))
 		return 0;
 	err = down_read_killable(&av->root->rwsem);
 	if (err)
@@ -393,7 +400,7 @@ static int rv_walk_locked_mm(struct rv_walker *w, struct mm_struct *mm)
 	int err;
 
 	while ((vma = find_vma(mm, addr))) {
-		err = rv_walk_family_of(w, vma);
+		err = rv_walk_vma_family(w, vma);
 		if (err)
 			return err;
 		if (fatal_signal_pending(current))
@@ -427,8 +434,8 @@ static int rv_walk_once(struct rv_snap *s)
 	struct rv_walker w = {
 		.snap = s,
 		.whole_folio = s->query.opts & RV_OPT_FOLIO,
-		.scope = RV_NONE,
-		.last = s->retries + 1 == RV_ATTEMPTS,
+		.family = RV_NONE,
+		.last_attempt = s->retries + 1 == RV_ATTEMPTS,
 	};
 
 	switch (s->query.target) {
@@ -458,12 +465,12 @@ static int rv_walk_wait(u32 retries)
  *
  * Walks until one attempt has met no contention and lost no record.  Only a
  * family beyond RV_RECORDS_MAX is answered with records missing, and then
- * rv_snap.lost says how many.
+ * rv_snap_lost() says how many.
  *
  * Context: Process context, may sleep; no locks held.
  * Return: the snapshot, to be finished by rv_find_names() and
- * rv_put_in_order(), and freed by rv_snap_free(); or ERR_PTR of -ENXIO, -ESRCH, -EFAULT,
- * -EAGAIN, -ENOMEM or -EINTR as in the documentation of the query file.
+ * rv_put_in_order(), and freed by rv_snap_free(); or ERR_PTR of -ENXIO, -ESRCH,
+ * -EFAULT, -EAGAIN, -ENOMEM or -EINTR as in the documentation of the query file.
  */
 struct rv_snap *rv_walk(const struct rv_query *q)
 {
@@ -481,7 +488,7 @@ struct rv_snap *rv_walk(const struct rv_query *q)
 				break;
 			continue;
 		}
-		if (err || rv_snap_lost(s) == s->cut)
+		if (err || !rv_snap_lacks_room(s))
 			break;
 		err = rv_snap_grow(s);
 		if (err == -ENOSPC) {
@@ -497,6 +504,6 @@ struct rv_snap *rv_walk(const struct rv_query *q)
 	}
 	/* Twice called back for some places, which are one entry each. */
 	if (s->page.kind == RV_KIND_KSM)
-		rv_snap_drop_repeats(s);
+		rv_snap_drop_repeated_ptes(s);
 	return s;
 }
