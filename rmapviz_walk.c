@@ -459,6 +459,33 @@ static int rv_walk_wait(u32 retries)
 	return 0;
 }
 
+/* Attempts until one meets no contention, in a snapshot that was cleared. */
+static int rv_walk_uncontended(struct rv_snap *s)
+{
+	int err = rv_walk_once(s);
+
+	while (err == -EAGAIN && ++s->retries < RV_ATTEMPTS) {
+		rv_snap_clear(s);
+		err = rv_walk_wait(s->retries);
+		err = err ?: rv_walk_once(s);
+	}
+	return err;
+}
+
+/* The same, until all records found room, or until there can be no more. */
+static int rv_walk_completely(struct rv_snap *s)
+{
+	int err = rv_walk_uncontended(s);
+
+	while (!err && rv_snap_lacks_room(s)) {
+		err = rv_snap_grow(s);
+		if (err == -ENOSPC)
+			return 0;
+		err = err ?: rv_walk_uncontended(s);
+	}
+	return err;
+}
+
 /**
  * rv_walk() - find what a query asks for
  * @q: the query
@@ -479,25 +506,7 @@ struct rv_snap *rv_walk(const struct rv_query *q)
 
 	if (!s)
 		return ERR_PTR(-ENOMEM);
-	for (;;) {
-		err = rv_walk_once(s);
-		if (err == -EAGAIN && ++s->retries < RV_ATTEMPTS) {
-			rv_snap_clear(s);
-			err = rv_walk_wait(s->retries);
-			if (err)
-				break;
-			continue;
-		}
-		if (err || !rv_snap_lacks_room(s))
-			break;
-		err = rv_snap_grow(s);
-		if (err == -ENOSPC) {
-			err = 0;
-			break;
-		}
-		if (err)
-			break;
-	}
+	err = rv_walk_completely(s);
 	if (err) {
 		rv_snap_free(s);
 		return ERR_PTR(err);
