@@ -248,8 +248,12 @@ static const struct kernel_param_ops rv_query_ops = {
 };
 
 module_param_cb(query, &rv_query_ops, NULL, 0600);
-MODULE_PARM_DESC(query, "what debugfs' " KBUILD_MODNAME
-			"_answer tells, in the words of its query file");
+MODULE_PARM_DESC(
+	query,
+	"what to answer in debugfs' " KBUILD_MODNAME
+	"_answer, for where lockdown forbids to write its query file: "
+	"\"0x1d2f3\" asks who maps that page frame, "
+	"\"pid 91 0x7f8c56e29000 json\" who maps what process 91 has there");
 
 /* ---------------------------------------------------------------- files -- */
 
@@ -332,6 +336,7 @@ static void __exit rv_exit(void)
 module_init(rv_init);
 module_exit(rv_exit);
 
+MODULE_AUTHOR("rmapviz maintainers");
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("Shows who maps a physical page, and by what");
 MODULE_VERSION(RV_VERSION);
