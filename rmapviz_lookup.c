@@ -119,9 +119,14 @@ static unsigned long rv_empty_from(struct mm_struct *mm, unsigned long addr,
  * @end: where to stop
  * @leaf: the entry found; it may begin before @addr
  *
- * With interrupts off no page table can be freed, as in perf_get_pgtable_size()
- * of kernel/events/core.c.  Nothing else is locked: the answer may be old when
- * it is read.
+ * What keeps a page table while it is read:
+ * - mmap_lock keeps the VMA, and so the tables that munmap() and exit would free.
+ * - What may free one beside readers of mmap_lock, such as the collapse to a THP
+ *   and newer kernels' zap of an emptied table, frees it after a grace period of
+ *   RCU, and that waits for a CPU whose interrupts are off.
+ * - Who unshares a table of hugetlb interrupts all CPUs before it is let go
+ *   (tlb_remove_table_sync_one()), and so waits for them as well.
+ * Nothing else is locked: the answer may be old when it is read.
  *
  * Context: Process context, may sleep; interrupts are off for one page table at
  * a time.

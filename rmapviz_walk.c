@@ -14,7 +14,13 @@
  * Under these locks records are appended to tables made before, and nothing
  * else is done: no allocation, no formatting, no copy to user space.  An
  * attempt that meets contention, or a folio that moves, is given up whole and
- * made again; so what is said of one family is the state of one instant.
+ * made again; so a family's anon_vmas, AVCs and VMAs are those of one instant.
+ * Its page-table entries are not: they are read one after another, and may
+ * meanwhile change by COW, zap and fork, which ask for no rmap lock.
+ *
+ * Locks held for read hold up others as well: who comes to read waits behind a
+ * writer that waits for us, and reclaim, which does not always try, is such a
+ * reader.
  *
  * An anon_vma is found alive through its folio the way
  * folio_lock_anon_vma_read() does it (mm/rmap.c): under RCU, a folio that is
@@ -217,8 +223,8 @@ static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 /*
  * Locks the root of an anonymous folio's family, like folio_lock_anon_vma_read()
  * with try_lock set, but without references, for which the kernel exports no
- * put.  The family is recorded before the walk goes on, so topology and
- * page-table entries are of one instant.  The folio is locked.
+ * put.  The family is recorded before the walk goes on, under the same lock, so
+ * that the walk finds no VMA that was not recorded.
  */
 static int rv_lock_and_record_family(struct rv_walker *w)
 {
