@@ -13,6 +13,7 @@
 #include <linux/debugfs.h>
 #include <linux/err.h>
 #include <linux/fs.h>
+#include <linux/lockdep.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
@@ -114,6 +115,7 @@ static int rv_replace_answer(struct seq_file *m, struct rv_snap *snap)
 {
 	struct rv_open *open = m->private;
 
+	lockdep_assert_held(&m->lock);
 	if (IS_ERR(snap))
 		return PTR_ERR(snap);
 	rv_snap_free(open->snap);

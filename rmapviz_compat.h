@@ -9,6 +9,7 @@
 #ifndef RMAPVIZ_COMPAT_H
 #define RMAPVIZ_COMPAT_H
 
+#include <linux/lockdep.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/page-flags.h>
@@ -88,6 +89,7 @@ RV_FOLIO_TEST(double_map, PageDoubleMap)
 RV_FOLIO_TEST(hugetlb, PageHuge)
 RV_FOLIO_TEST(ksm, PageKsm)
 RV_FOLIO_TEST(large, PageHead)
+RV_FOLIO_TEST(locked, PageLocked)
 RV_FOLIO_TEST(lru, PageLRU)
 RV_FOLIO_TEST(private, PagePrivate)
 RV_FOLIO_TEST(reserved, PageReserved)
@@ -166,6 +168,23 @@ static inline bool PageAnonExclusive(struct page *page)
 	return false;
 }
 #endif /* RV_HAS_FOLIO */
+
+/* ------------------------------------------------- locks that must be held -- */
+
+/* VM_WARN_ON_ONCE_FOLIO() came with folios.  Costs nothing without DEBUG_VM. */
+static inline void rv_assert_folio_locked(struct folio *folio)
+{
+	VM_WARN_ON_ONCE(!folio_test_locked(folio));
+}
+
+/*
+ * mmap_assert_locked() calls dump_mm() with DEBUG_VM, which modules can do since
+ * 6.3 only ("mm: export dump_mm()").
+ */
+static inline void rv_assert_mmap_locked(const struct mm_struct *mm)
+{
+	lockdep_assert_held(&mm->mmap_lock);
+}
 
 /* --------------------------------------------------------------- rmap_walk -- */
 

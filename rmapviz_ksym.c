@@ -164,6 +164,7 @@ int rv_ksym_init(void)
  */
 bool rv_rmap_walk_try(struct folio *folio, struct rmap_walk_control *rwc)
 {
+	rv_assert_folio_locked(folio);
 	return rv_walk_if_unlocked(folio, rwc);
 }
 

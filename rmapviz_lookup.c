@@ -4,6 +4,7 @@
  * and for the scan of all memory from one entry to the next.
  */
 #include <linux/err.h>
+#include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
 #include <linux/pid.h>
@@ -70,6 +71,7 @@ static unsigned long rv_empty_from(struct mm_struct *mm, unsigned long addr,
 	pte_t *ptep, pte;
 	unsigned long at;
 
+	lockdep_assert_irqs_disabled();
 	if (pgd_none(pgd))
 		return PGDIR_SIZE - (addr & ~PGDIR_MASK);
 	p4dp = p4d_offset_lockless(pgdp, pgd, addr);
@@ -137,6 +139,7 @@ bool rv_next_leaf(struct mm_struct *mm, unsigned long addr, unsigned long end,
 {
 	unsigned long empty;
 
+	rv_assert_mmap_locked(mm);
 	leaf->size = 0;
 	leaf->migrating = false;
 	while (addr < end) {
@@ -170,6 +173,7 @@ bool rv_lookup_leaf(struct mm_struct *mm, unsigned long addr,
 	struct vm_area_struct *vma;
 	int look;
 
+	rv_assert_mmap_locked(mm);
 	leaf->migrating = false;
 	vma = find_vma(mm, addr);
 	if (!vma || vma->vm_start > addr)

@@ -225,6 +225,7 @@ bool rv_page_mappable(struct folio *folio)
  */
 bool rv_page_walkable(struct folio *folio)
 {
+	rv_assert_folio_locked(folio);
 	return folio_mapped(folio) &&
 	       (folio_test_hugetlb(folio) || folio_test_anon(folio) ||
 		rv_in_page_cache(folio, RV_HELD_LOCKED));
@@ -244,6 +245,7 @@ void rv_page_hold_inode(struct folio *folio, struct rv_snap *s)
 {
 	struct inode *inode;
 
+	rv_assert_folio_locked(folio);
 	if (folio_test_anon(folio))
 		return;
 	if (!folio_test_hugetlb(folio) &&
@@ -297,6 +299,7 @@ void rv_page_describe(struct rv_page *facts, struct page *page,
 	/* Less what the query itself adds. */
 	facts->refcount--;
 	if (held == RV_HELD_LOCKED) {
+		rv_assert_folio_locked(folio);
 		facts->flags &= ~BIT(PG_locked);
 	}
 	facts->head = folio_pfn(folio);

@@ -14,6 +14,7 @@
  */
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/rmap.h>
 #include <linux/sched/mm.h>
@@ -30,6 +31,14 @@
 static u32 rv_id(const struct rv_key *key)
 {
 	return key ? key->id : RV_NONE;
+}
+
+/* The lock of a family is its root's, which is alive as long as it is held. */
+static void rv_assert_family_locked(const struct rv_snap *s, u32 family)
+{
+	struct anon_vma *root = (void *)rv_root_at(s, family)->ptr;
+
+	lockdep_assert_held(&root->rwsem);
 }
 
 /* The mm cannot go: a VMA of it is linked in a tree that we hold locked. */
@@ -91,6 +100,8 @@ struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
 		rv_table_find_or_add(&s->tables[RV_VMAS], vma, family, added);
 	struct rv_vma *v;
 
+	if (family != RV_NONE)
+		rv_assert_family_locked(s, family);
 	if (!key || !*added)
 		return (struct rv_vma *)key;
 
@@ -144,6 +155,7 @@ u32 rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
 	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
 	u32 n;
 
+	rv_assert_family_locked(s, family);
 	for (n = 0; pos != &vma->anon_vma_chain && n < RV_AVCS_MAX; n++) {
 		const struct anon_vma_chain *avc =
 			list_entry(pos, struct anon_vma_chain, same_vma);
@@ -184,6 +196,7 @@ u32 rv_record_family(struct rv_snap *s, struct anon_vma *root)
 	bool added;
 	u32 since_resched = 0;
 
+	lockdep_assert_held(&root->rwsem);
 	key = rv_table_find_or_add(&s->tables[RV_ROOTS], root, RV_NONE, &added);
 	if (!key || !added)
 		return rv_id(key);

@@ -200,7 +200,10 @@ static struct rv_vma *rv_record_visit(struct rv_walker *w,
 	return v;
 }
 
-/* rmap_walk_control.rmap_one(): the rmap lock and the folio lock are held. */
+/*
+ * rmap_walk_control.rmap_one(): the rmap lock and the folio lock are held.  The
+ * lock of a family is asserted where its VMAs are recorded.
+ */
 static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 			unsigned long addr, void *arg)
 {
@@ -209,6 +212,9 @@ static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 	struct rv_vma *v;
 	bool mapped = false;
 
+	rv_assert_folio_locked(w->folio);
+	if (!folio_test_anon(w->folio))
+		lockdep_assert_held(&w->folio->mapping->i_mmap_rwsem);
 	v = rv_record_visit(w, vma);
 	rv_pvmw_init(&pvmw, w->folio, vma, addr);
 	while (rv_page_vma_mapped_walk(&pvmw))
@@ -233,6 +239,7 @@ static int rv_lock_and_record_family(struct rv_walker *w)
 	bool locked = false, mapped;
 	struct rv_key *key;
 
+	rv_assert_folio_locked(w->folio);
 	rcu_read_lock();
 	mapped = folio_mapped(w->folio);
 	if (mapped) {
@@ -286,6 +293,7 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 	struct rv_snap *s = w->snap;
 	int err = 0;
 
+	rv_assert_folio_locked(folio);
 	if (rv_page_mappable(folio)) {
 		rv_page_hold_inode(folio, s);
 		w->folio = folio;
@@ -386,6 +394,7 @@ static int rv_walk_vma_family(struct rv_walker *w, struct vm_area_struct *vma)
 	u64 start;
 	int err;
 
+	rv_assert_mmap_locked(vma->vm_mm);
 	if (!av || rv_table_find(&w->snap->tables[RV_ROOTS], av->root, RV_NONE))
 		return 0;
 	err = down_read_killable(&av->root->rwsem);
@@ -405,6 +414,7 @@ static int rv_walk_locked_mm(struct rv_walker *w, struct mm_struct *mm)
 	unsigned long addr = 0;
 	int err;
 
+	rv_assert_mmap_locked(mm);
 	while ((vma = find_vma(mm, addr))) {
 		err = rv_walk_vma_family(w, vma);
 		if (err)
