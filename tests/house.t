@@ -13,7 +13,7 @@ from typing import Dict, List, Set
 
 sys.path.insert(0, str(Path(__file__).parent / 'lib'))
 
-from rvtest import Tap  # noqa: E402
+from rvtest import Tap, layers  # noqa: E402
 from rvtest.vm import TOP  # noqa: E402
 
 # What a query can never end with: insmod's, and one that stays inside.
@@ -168,6 +168,29 @@ def check_rooms(tap: Tap) -> None:
                  set(), 'Kbuild builds every source')
 
 
+def check_layers(tap: Tap) -> None:
+    """What files take from one another goes one way."""
+    files = module()
+    uses = layers.uses(files)
+    tap.ok(uses['rmapviz_walk.c'] >= {'rmapviz_record.c', 'rmapviz_ksym.c'},
+           'the walk uses what is below it')
+    tap.is_equal(layers.circle(uses), [], 'no file is called by one it calls')
+    tap.is_equal([name for name, used in uses.items()
+                  if 'rmapviz.c' in used], [], 'nothing calls rmapviz.c')
+    includes = layers.includes(files)
+    tap.is_equal(layers.circle(includes), [],
+                 'no header includes one that includes it')
+    tap.is_equal(sorted(includes['rmapviz_compat.h']), [],
+                 'the compat header includes nothing of ours')
+    printing = [name for name in files
+                if re.search('_(report|text|json|words).c$', name)]
+    last = {name: re.findall('^#include (.*)', files[name],
+                             re.MULTILINE)[-1:] for name in printing}
+    tap.is_equal([name for name in printing
+                  if last[name] != ['"rmapviz_report.h"']], [],
+                 'what prints includes its header last, which forbids locks')
+
+
 def check_license(tap: Tap) -> None:
     """Every C file says its license."""
     without = [str(path.relative_to(TOP))
@@ -311,6 +334,7 @@ def main() -> None:
         check_config(tap)
         check_version(tap)
         check_rooms(tap)
+        check_layers(tap)
         check_license(tap)
         check_make(tap)
         check_query(tap)
