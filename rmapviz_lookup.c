@@ -54,9 +54,31 @@ static void rv_fill_leaf(struct rv_leaf *leaf, unsigned long addr,
 }
 
 /*
- * How many bytes from @addr on are empty, as far as one page table tells, or an
- * entry of a higher level that has no table: up to the entry that is then in
- * @leaf, if any.
+ * How many bytes from @addr on are empty in its table of PTEs: up to the entry
+ * that is then in @leaf, if any.
+ */
+static unsigned long rv_empty_ptes(pmd_t pmd, unsigned long addr,
+				   struct rv_leaf *leaf)
+{
+	pte_t *ptep = pte_offset_kernel(&pmd, addr), pte;
+	unsigned long at = addr;
+
+	do {
+		pte = READ_ONCE(*ptep++);
+		if (pte_present(pte)) {
+			rv_fill_leaf(leaf, at, PAGE_SIZE, pte);
+			return at - addr;
+		}
+		if (at == addr)
+			leaf->migrating = rv_pte_migrating(pte);
+		at += PAGE_SIZE;
+	} while (at & ~PMD_MASK);
+	return at - addr;
+}
+
+/*
+ * The same for any address: as far as one table of PTEs tells, or an entry of a
+ * higher level that has none.
  *
  * A shared hugetlb table can be taken away under mmap_lock, so each level is
  * read once and the next is found from what was read.
@@ -68,8 +90,6 @@ static unsigned long rv_empty_from(struct mm_struct *mm, unsigned long addr,
 	p4d_t *p4dp, p4d;
 	pud_t *pudp, pud;
 	pmd_t *pmdp, pmd;
-	pte_t *ptep, pte;
-	unsigned long at;
 
 	lockdep_assert_irqs_disabled();
 	if (pgd_none(pgd))
@@ -99,19 +119,7 @@ static unsigned long rv_empty_from(struct mm_struct *mm, unsigned long addr,
 		return 0;
 	}
 
-	at = addr;
-	ptep = pte_offset_kernel(&pmd, at);
-	do {
-		pte = READ_ONCE(*ptep++);
-		if (pte_present(pte)) {
-			rv_fill_leaf(leaf, at, PAGE_SIZE, pte);
-			return at - addr;
-		}
-		if (at == addr)
-			leaf->migrating = rv_pte_migrating(pte);
-		at += PAGE_SIZE;
-	} while (at & ~PMD_MASK);
-	return at - addr;
+	return rv_empty_ptes(pmd, addr, leaf);
 }
 
 /**
