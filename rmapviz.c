@@ -252,10 +252,8 @@ static const struct kernel_param_ops rv_query_ops = {
 module_param_cb(query, &rv_query_ops, NULL, 0600);
 MODULE_PARM_DESC(
 	query,
-	"what to answer in debugfs' " KBUILD_MODNAME
-	"_answer, for where lockdown forbids to write its query file: "
-	"\"0x1d2f3\" asks who maps that page frame, "
-	"\"pid 91 0x7f8c56e29000 json\" who maps what process 91 has there");
+	"what " KBUILD_MODNAME
+	"_answer in debugfs answers: \"0x1d2f3\" asks who maps that frame, \"pid 91 0x7f8c56e29000 json\" who maps what process 91 has there, as JSON");
 
 /* ---------------------------------------------------------------- files -- */
 
