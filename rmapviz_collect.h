@@ -9,7 +9,7 @@
 #define RMAPVIZ_COLLECT_H
 
 #ifdef RMAPVIZ_REPORT_H
-#error "what prints does not collect: rmapviz_collect.h is not for it"
+#error "what prints does not collect: this header is not for it"
 #endif
 
 #include "rmapviz_snap.h"

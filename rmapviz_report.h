@@ -13,7 +13,7 @@
 #include "rmapviz_snap.h"
 
 #ifdef RMAPVIZ_COLLECT_H
-#error "what prints does not collect: rmapviz_collect.h is not for it"
+#error "what prints does not collect: what it needs is in rmapviz_snap.h"
 #endif
 #ifdef _LINUX_RMAP_H
 #error "what prints knows no rmap: linux/rmap.h is not for it"

@@ -40,6 +40,7 @@ static const struct {
 	[RV_MISSING] = { .size = sizeof(struct rv_mismatch) },
 	[RV_EXTRA] = { .size = sizeof(struct rv_mismatch) },
 };
+
 /* clang-format on */
 
 static u32 rv_table_slots(const struct rv_table *t)

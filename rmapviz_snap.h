@@ -394,25 +394,26 @@ static inline u32 rv_len(const struct rv_snap *s, enum rv_table_id id)
 	return s->tables[id].len;
 }
 
-/* Defines what gives record i of a table, or NULL for RV_NONE. */
-#define RV_DEFINE_AT(_name, _type, _id)                                   \
-	static inline struct _type *_name(const struct rv_snap *s, u32 i) \
-	{                                                                 \
-		struct _type *records = s->tables[_id].rec;               \
-                                                                          \
-		return i == RV_NONE ? NULL : &records[i];                 \
-	}
+static inline void *rv_record_at(const struct rv_snap *s, enum rv_table_id id,
+				 size_t size, u32 i)
+{
+	return i == RV_NONE ? NULL : s->tables[id].rec + size * i;
+}
 
-RV_DEFINE_AT(rv_root_at, rv_key, RV_ROOTS)
-RV_DEFINE_AT(rv_av_at, rv_av, RV_AVS)
-RV_DEFINE_AT(rv_avc_at, rv_avc, RV_AVCS)
-RV_DEFINE_AT(rv_mm_at, rv_mm, RV_MMS)
-RV_DEFINE_AT(rv_task_at, rv_task, RV_TASKS)
-RV_DEFINE_AT(rv_file_at, rv_file, RV_FILES)
-RV_DEFINE_AT(rv_vma_at, rv_vma, RV_VMAS)
-RV_DEFINE_AT(rv_pte_at, rv_pte, RV_PTES)
-RV_DEFINE_AT(rv_missing_at, rv_mismatch, RV_MISSING)
-RV_DEFINE_AT(rv_extra_at, rv_mismatch, RV_EXTRA)
+#define RV_RECORD_AT(_s, _id, _type, _i) \
+	((struct _type *)rv_record_at(_s, _id, sizeof(struct _type), _i))
+
+/* Record @_i of a table, or NULL for RV_NONE. */
+#define rv_root_at(_s, _i)    RV_RECORD_AT(_s, RV_ROOTS, rv_key, _i)
+#define rv_av_at(_s, _i)      RV_RECORD_AT(_s, RV_AVS, rv_av, _i)
+#define rv_avc_at(_s, _i)     RV_RECORD_AT(_s, RV_AVCS, rv_avc, _i)
+#define rv_mm_at(_s, _i)      RV_RECORD_AT(_s, RV_MMS, rv_mm, _i)
+#define rv_task_at(_s, _i)    RV_RECORD_AT(_s, RV_TASKS, rv_task, _i)
+#define rv_file_at(_s, _i)    RV_RECORD_AT(_s, RV_FILES, rv_file, _i)
+#define rv_vma_at(_s, _i)     RV_RECORD_AT(_s, RV_VMAS, rv_vma, _i)
+#define rv_pte_at(_s, _i)     RV_RECORD_AT(_s, RV_PTES, rv_pte, _i)
+#define rv_missing_at(_s, _i) RV_RECORD_AT(_s, RV_MISSING, rv_mismatch, _i)
+#define rv_extra_at(_s, _i)   RV_RECORD_AT(_s, RV_EXTRA, rv_mismatch, _i)
 
 /* Every record of a table in turn; those of a snapshot's by its id. */
 #define rv_for_each_in(_record, _table)                                \
