@@ -2,7 +2,8 @@
 /*
  * rmapviz - who maps this physical page, and what it costs to find out
  *
- * The module, its files in debugfs, and what belongs to an open file.
+ * The module, its files in debugfs, what belongs to an open file, and the way
+ * from a query to its answer, step by step.
  *
  * Lockdown for integrity leaves of debugfs what nobody may write: there the
  * query goes into a module parameter, which rmapviz_answer then answers.

@@ -16,7 +16,7 @@
 #include "rmapviz.h"
 #include "rmapviz_collect.h"
 
-/* A thread group leader may have exited before its threads. */
+/* Under RCU.  A thread group leader may have exited before its threads. */
 static const struct mm_struct *rv_mm_of_process(struct task_struct *leader)
 {
 	struct task_struct *t;

@@ -182,6 +182,11 @@ def check_layers(tap: Tap) -> None:
                  'no header includes one that includes it')
     tap.is_equal(sorted(includes['rmapviz_compat.h']), [],
                  'the compat header includes nothing of ours')
+    lockless = {name: files[name] for name in (
+        'rmapviz.c', 'rmapviz_query.c', 'rmapviz_names.c',
+        'rmapviz_order.c', 'rmapviz_reclaim.c')}
+    tap.is_equal(mentions(r'<linux/rmap.h>|_compat.h|\banon_vma', lockless),
+                 [], 'what needs no rmap lock knows no rmap')
     printing = [name for name in files
                 if re.search('_(report|text|json|words).c$', name)]
     last = {name: re.findall('^#include (.*)', files[name],
