@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Set
 
 import pytest
 
+from rvtest import layers
 from rvtest.vm import TOP
 
 # What a query can never end with: insmod's, and one that stays inside.
@@ -284,6 +285,33 @@ def test_what_prints_does_not_lock() -> None:
     """Reports are printed from memory."""
     assert mentions(r'_lock\(|_trylock\(|\bdown_(?:read|write)\w*\(',
                     some(list(PRINTS), module())) == []
+
+
+def test_no_file_calls_one_that_calls_it() -> None:
+    """Not by way of others either."""
+    uses = layers.uses(module())
+    assert uses['rmapviz_walk.c'] >= {'rmapviz_record.c', 'rmapviz_ksym.c'}, \
+        'calls are not found'
+    assert layers.circle(uses) == []
+
+
+def test_nothing_calls_what_drives_the_steps() -> None:
+    """rmapviz.c calls them."""
+    assert [name for name, used in layers.uses(module()).items()
+            if 'rmapviz.c' in used] == []
+
+
+def test_no_header_includes_one_that_includes_it() -> None:
+    """Not by way of others either."""
+    assert layers.circle(layers.includes(module())) == []
+
+
+@pytest.mark.parametrize('name', [name for name in PRINTS
+                                  if name.endswith('.c')])
+def test_what_prints_includes_last_what_forbids_it_to_lock(name: str) -> None:
+    """The header poisons the words, which those before it may need."""
+    assert re.findall('^#include (.*)', text(name), re.MULTILINE)[-1] \
+        == '"rmapviz_report.h"'
 
 
 @pytest.mark.parametrize('name', PRINTS)
