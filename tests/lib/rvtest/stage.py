@@ -38,6 +38,14 @@ class Stage:
             self._story = story
         return self.once('the story', lambda: self._tell(tell))
 
+    def record(self, story: str, look: Callable[[], T]) -> T:
+        """What is seen of a story that look tells by itself, from the first
+        actor's start until all are gone."""
+        if self._story != story:
+            self.clear()
+            self._story = story
+        return self.once(story, look)
+
     def _tell(self, tell: Callable[[Scene], object]) -> Scene:
         scene = self._stack.enter_context(Scene(self.guest))
         tell(scene)
