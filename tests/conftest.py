@@ -8,6 +8,7 @@ must be clean.
 """
 
 import os
+import sys
 from typing import Dict, Iterator, List, Optional, Tuple
 
 import pytest
@@ -26,7 +27,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each kernel."""
     if 'series' in metafunc.fixturenames:
         choose = getattr(metafunc.module, 'KERNELS', vm.kernels)
-        metafunc.parametrize('series', choose(), scope='module')
+        # pytest compares by identity, and would set up a fixture of a module
+        # anew for each test
+        metafunc.parametrize('series', map(sys.intern, choose()),
+                             scope='module')
 
 
 @pytest.fixture
