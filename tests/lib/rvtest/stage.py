@@ -1,7 +1,7 @@
 """One story at a time, told once and looked at by many tests."""
 
 from contextlib import ExitStack
-from typing import Any, Callable, Dict, Hashable, Optional, Tuple, TypeVar
+from typing import Any, Callable, Dict, Generic, Hashable, Optional, TypeVar
 
 import pytest
 
@@ -11,18 +11,42 @@ from .scene import Scene
 T = TypeVar('T')
 
 
-class Stage:
-    """The story that is told in a guest now, and what was seen of it.
+class Once(Generic[T]):
+    """What is looked at once, and what was seen then.
 
     What fails fails in the test that wanted it first; the others that need it
     are skipped, since one failure is one.
     """
 
+    def __init__(self, what: str, look: Callable[[], T]) -> None:
+        self._what = what
+        self._look: Optional[Callable[[], T]] = look
+        self._seen: Optional[T] = None
+        self._failure: Optional[Exception] = None
+
+    def __call__(self) -> T:
+        if self._failure:
+            why, *_ = str(self._failure).splitlines() or ['']
+            pytest.skip(f'{self._what} failed already: {why:.60}')
+        if self._look:
+            look, self._look = self._look, None
+            try:
+                self._seen = look()
+            except Exception as error:
+                self._failure = error
+                raise
+        seen: T = self._seen    # type: ignore[assignment]
+        return seen
+
+
+class Stage:
+    """The story that is told in a guest now, and what was seen of it."""
+
     def __init__(self, guest: Guest) -> None:
         self.guest = guest
         self._story: Optional[Hashable] = None
         self._stack = ExitStack()
-        self._seen: Dict[Hashable, Tuple[Any, Optional[BaseException]]] = {}
+        self._seen: Dict[Hashable, Once[Any]] = {}
 
     def clear(self) -> None:
         """The story is over, and its actors are gone."""
@@ -53,14 +77,5 @@ class Stage:
 
     def once(self, what: str, look: Callable[[], T], *key: Hashable) -> T:
         """What a look at the scene shows, which is taken once."""
-        if (what, key) not in self._seen:
-            try:
-                self._seen[what, key] = (look(), None)
-            except Exception as error:
-                self._seen[what, key] = (None, error)
-                raise
-        seen, failure = self._seen[what, key]
-        if failure:
-            pytest.skip(f'{what} failed already: {failure!s:.60}')
-        value: T = seen
-        return value
+        seen: T = self._seen.setdefault((what, key), Once(what, look))()
+        return seen
