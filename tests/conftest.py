@@ -30,7 +30,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         # pytest compares by identity, and would set up a fixture of a module
         # anew for each test
         metafunc.parametrize('series', map(sys.intern, choose()),
-                             scope='module')
+                             indirect=True, scope='module')
+
+
+@pytest.fixture(scope='module')
+def series(request: pytest.FixtureRequest) -> str:
+    """The kernel, as tests/kernels names it.
+
+    A fixture, for pytest would sort tests by a parameter that is none: the
+    second of each function after the first of all.
+    """
+    chosen: str = request.param
+    return chosen
 
 
 @pytest.fixture
