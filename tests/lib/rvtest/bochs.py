@@ -118,8 +118,11 @@ class Bochs:
             found[name] = rest
         return found
 
-    def wait(self, last: str, timeout: float = 400) -> float:
-        """Until there is that part or a panic; the seconds since the start."""
+    def wait(self, last: str, timeout: float = 1200) -> float:
+        """Until there is that part or a panic; the seconds since the start.
+
+        An idle host needs some 30.
+        """
         while True:
             took = time.monotonic() - self._start
             died = self._bochs.poll() is not None
