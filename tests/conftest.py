@@ -108,7 +108,8 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
         cost = getattr(getattr(item, 'module', None), 'SECONDS', 0)
         groups[group] = max(groups.get(group, 0), cost)
-        place = stories.setdefault((group, _story(item) or i), i)
+        story = _story(item)
+        place = i if story is None else stories.setdefault((group, story), i)
         keys[item] = (group, place, i)
     items.sort(key=lambda item: (-groups[keys[item][0]], *keys[item]))
 
@@ -127,6 +128,11 @@ def pytest_runtest_teardown(item: pytest.Item,
     if log:
         pytest.fail('the kernel complained:\n' + '\n'.join(log),
                     pytrace=False)
+
+
+def pytest_sessionfinish() -> None:
+    """A guest outlives its last test if that one's fixtures fail."""
+    _POOL.close()
 
 
 # ---------------------------------------------------------- the last word --
