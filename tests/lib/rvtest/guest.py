@@ -37,7 +37,7 @@ _HARMLESS = re.compile(r'(Spectre V2|RETBleed|MDS|TAA|MMIO Stale Data|SRSO'
                        r'|Speculative Return Stack Overflow) ?: WARNING')
 
 # What a debug kernel needs more: shadow memory and books on every object.
-_DEBUG_MEMORY = 2
+DEBUG_MEMORY = 2
 _DEBUG_TIME = 6
 
 # Seconds that a stock kernel takes to boot on an idle host.
@@ -82,7 +82,7 @@ def qemu_command(series: str, memory_mb: int = 1024, cpus: int = 2,
     """The QEMU command for a guest, without console and channels."""
     accel = 'tcg' if icount else accelerator(parallel)
     if vm.is_debug(series):
-        memory_mb *= _DEBUG_MEMORY
+        memory_mb *= DEBUG_MEMORY
     # q35: a debug kernel takes 20 seconds to interpret the ACPI of the old PC
     command = ['qemu-system-x86_64', '-accel', accel, '-machine', 'q35',
                '-smp', str(cpus), '-m', str(memory_mb), '-nic', 'none',

@@ -3,19 +3,22 @@
 from contextlib import ExitStack
 from typing import Callable, List, NamedTuple, Optional, Set, Tuple
 
+from . import vm
 from .disk import Disks
-from .guest import Guest
+from .guest import DEBUG_MEMORY, Guest
 from .stage import Stage
 
 
 class Machine(NamedTuple):
     """What a guest consists of; equal ones share a guest.
 
+    With a debug kernel it has twice the memory, or debug_memory_mb.
     prepare is run in it once, after boot.
     """
 
     name: str = 'plain'
     memory_mb: int = 1024
+    debug_memory_mb: int = 0
     append: str = ''
     arguments: Tuple[str, ...] = ()
     disks: bool = False
@@ -60,8 +63,11 @@ class Pool:
         arguments = list(machine.arguments)
         if machine.disks:
             arguments += self._stack.enter_context(Disks()).arguments()
-        guest = Guest(series, memory_mb=machine.memory_mb,
-                      append=machine.append, extra_args=arguments)
+        memory = machine.memory_mb
+        if vm.is_debug(series) and machine.debug_memory_mb:
+            memory = machine.debug_memory_mb // DEBUG_MEMORY
+        guest = Guest(series, memory_mb=memory, append=machine.append,
+                      extra_args=arguments)
         self._key, self._guest = (series, machine), guest
         if machine.prepare:
             machine.prepare(guest)
