@@ -10,6 +10,11 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import pytest
 
+from rvtest import vm
+from rvtest.disk import SETUP
+from rvtest.guest import Guest
+from rvtest.machine import Machine
+
 FIRST = 0x10000000000 >> 12     # where an actor's first region is, in pages
 HUGE = 512
 ANY = -1
@@ -628,7 +633,7 @@ SWAP = (
         P write M
         ! drain
         P madvise M 0 4 pageout
-        ! sleep 0.5
+        ! idle
         P fork C
         P read M 1
         ''', (Page('P', 'M', 1, 'anon', 'P', pgoff=FIRST + 1,
@@ -644,6 +649,7 @@ SWAP = (
 
 LARGE = (
     Story('a large folio of the page cache', '''
+        ! reread /mnt/large
         P map F 64 shared file /mnt/large 0
         P map G 8 file /mnt/large 3
         P read F
@@ -658,3 +664,64 @@ LARGE = (
 )
 
 KINDS = FILES + SHMEM + THP + HUGETLB + KSM + OWN + SWAP + LARGE
+
+# Functions of the guest's shell, for lines with !.
+_FUNCTIONS = (
+    # the swap disk has nothing to do any more
+    "idle() { until grep -q '^ *0 *0$' /sys/block/vdb/inflight; "
+    'do usleep 10000; done; }',
+
+    # what was written to swap stays in memory, until somebody wants a lot
+    'reclaim() { local at=/proc/sys/vm/nr_hugepages; local n=$(cat $at); '
+    'echo 2000 >$at; echo $n >$at; }',
+
+    # merge what there is to merge: pages that are seen unchanged
+    'ksm() { local at=/sys/kernel/mm/ksm; local n=$(cat $at/full_scans); '
+    'echo 1 >$at/run; until [ $(cat $at/full_scans) -ge $((n + 4)) ]; '
+    'do usleep 10000; done; echo 0 >$at/run; }',
+
+    # one read of a whole file, so that read-ahead makes large folios
+    'reread() { sync; echo 1 >/proc/sys/vm/drop_caches; '
+    'dd if=$1 of=/dev/null bs=256k 2>/dev/null; }',
+
+    # all that actors map looks unused
+    'old() { for pid in $(pidof actor); do '
+    'echo 1 >/proc/$pid/clear_refs; done; }',
+)
+
+
+def prepare(guest: Guest) -> None:
+    """File systems, swap and huge pages, and nobody who changes pages unasked.
+
+    A fault is to map the page that was touched, and not what is around it.
+    DAMON, where it collects statistics from boot on, would take back that a
+    page was accessed.  Writeback is put off; with an interval of 0 it can come
+    as soon as something is dirty.
+    """
+    guest.check(SETUP)
+    guest.check('head -c 819200 </bin/busybox >/mnt/data; '
+                'head -c 262144 </bin/busybox >/mnt/large; '
+                'sync; echo 3 >/proc/sys/vm/drop_caches')
+    guest.check('mkdir /huge; mount -t tmpfs -o huge=always huge /huge; '
+                'mkdir /ram; mount -t ramfs ram /ram; '
+                'echo 16 >/proc/sys/vm/nr_hugepages')
+    guest.check('echo 4096 >/sys/kernel/debug/fault_around_bytes; '
+                'echo 360000 >/proc/sys/vm/dirty_writeback_centisecs; '
+                'cd /sys/kernel/mm; echo 0 >ksm/sleep_millisecs; '
+                'echo 1000 >ksm/pages_to_scan; '
+                'echo 3600000 >transparent_hugepage/khugepaged/'
+                'scan_sleep_millisecs; cd /; '
+                'damon=/sys/module/damon_stat/parameters/enabled; '
+                '! test -e $damon || echo N >$damon')
+    for function in _FUNCTIONS:
+        guest.check(function)
+
+
+# What KINDS are told in.
+PREPARED = Machine(name='prepared', disks=True, prepare=prepare)
+
+
+def version(series: str) -> Tuple[int, int]:
+    """Major and minor number of a kernel, for Story.since."""
+    major, minor = vm.release(series).split('.')[:2]
+    return int(major), int(minor)
