@@ -649,17 +649,18 @@ SWAP = (
 
 LARGE = (
     Story('a large folio of the page cache', '''
-        ! reread /mnt/large
+        ! large /mnt/large
         P map F 64 shared file /mnt/large 0
         P map G 8 file /mnt/large 3
         P read F
         P read G
         P fork C
         C read F 0 20
+        C unmap F 40 24
         ''', (Page('P', 'F', 5, 'file', 'P P C', pgoff=5, file='/mnt/large',
-                   order=ANY, shares='pss'),
+                   order=6, shares='pss'),
               Page('P', 'F', 63, 'file', 'P', pgoff=63, file='/mnt/large',
-                   order=ANY)),
+                   order=6)),
           since=(7, 0), why='ext4 has no large folios'),
 )
 
@@ -680,9 +681,9 @@ _FUNCTIONS = (
     'echo 1 >$at/run; until [ $(cat $at/full_scans) -ge $((n + 4)) ]; '
     'do usleep 10000; done; echo 0 >$at/run; }',
 
-    # one read of a whole file, so that read-ahead makes large folios
-    'reread() { sync; echo 1 >/proc/sys/vm/drop_caches; '
-    'dd if=$1 of=/dev/null bs=256k 2>/dev/null; }',
+    # one write of a whole file, for which there is one folio
+    'large() { rm -f $1; dd if=/bin/busybox of=$1 bs=256k count=1 '
+    '2>/dev/null; sync $1; }',
 
     # all that actors map looks unused
     'old() { for pid in $(pidof actor); do '
@@ -700,7 +701,6 @@ def prepare(guest: Guest) -> None:
     """
     guest.check(SETUP)
     guest.check('head -c 819200 </bin/busybox >/mnt/data; '
-                'head -c 262144 </bin/busybox >/mnt/large; '
                 'sync; echo 3 >/proc/sys/vm/drop_caches')
     guest.check('mkdir /huge; mount -t tmpfs -o huge=always huge /huge; '
                 'mkdir /ram; mount -t ramfs ram /ram; '

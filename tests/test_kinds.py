@@ -143,7 +143,7 @@ def wanted(page: Page, kernel: Tuple[int, int], got: Dict[str, object]
         'levels': sorted(page.levels.split()) or ['pte'] * len(mappings),
         'index': got['index'] if index == ANY else f'{index:#x}',
         'file': page.file,
-        'order': got['order'] if page.order == ANY else page.order,
+        'order': page.order,
         'flags': sorted(page.flags.split()),
         'exclusive': exclusive_of(page, kernel, got),
         'shares': page.shares or got['shares'],
