@@ -3,7 +3,8 @@
  * tell - give an actor a command and show its reply
  *
  * Without arguments it reads lines "NAME COMMAND..." and prints "NAME REPLY"
- * for each: on an emulated machine one exec costs more than many commands.
+ * for each: on an emulated machine one exec costs more than many commands.  A
+ * person at a terminal is told the usage instead of being waited for.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -127,10 +128,12 @@ int main(int argc, char *argv[])
 		timeout_seconds = atoi(optarg);
 	argc -= optind;
 	argv += optind;
-	if (opt == -1 && argc == 0)
+	if (opt == -1 && argc == 0 && !isatty(STDIN_FILENO))
 		return tell_lines();
 	if (opt == -1 && argc > 1)
 		return tell_words(argv);
-	fputs("usage: tell [-t SECONDS] [NAME COMMAND...]\n", stderr);
+	fputs("usage: tell [-t SECONDS] NAME COMMAND...\n"
+	      "       tell [-t SECONDS] <LINES   one \"NAME COMMAND...\" each\n",
+	      stderr);
 	return NO_REPLY;
 }
