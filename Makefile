@@ -44,8 +44,8 @@ else
 	@set -e; for k in $(kernels); do tests/vm/build $$k $(flags); done
 endif
 
-shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make shell KERNEL=7.3
-	@tests/vm/shell $(one_kernel)
+shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make shell KERNEL=7.3 ROOT=debian
+	@tests/vm/shell $(one_kernel) $(ROOT)
 
 demo: prepare-$(one_kernel) ## see what the module shows, in a guest
 	@tests/demo $(one_kernel)

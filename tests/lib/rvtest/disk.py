@@ -14,11 +14,19 @@ SIZE = 256 << 20
 
 def mkfs(*arguments: Union[str, Path]) -> None:
     """Make a file system, without a journal."""
-    # sbin is not in everybody's PATH
+    # sbin is not in everybody's PATH; what belongs to us belongs to root there
     program = shutil.which('mkfs.ext4') or '/sbin/mkfs.ext4'
-    subprocess.run([program, '-q', '-O', '^has_journal', *arguments],
+    subprocess.run(['unshare', '--map-root-user', program,
+                    '-q', '-O', '^has_journal', *arguments],
                    check=True, stdin=subprocess.DEVNULL,
                    stdout=subprocess.DEVNULL)
+
+
+def mkfs_of(directory: Path, image: Path) -> None:
+    """Make a file system with what is in a directory, and some room."""
+    used = subprocess.run(['du', '-sm', directory], check=True, text=True,
+                          stdout=subprocess.PIPE).stdout.split()[0]
+    mkfs('-b', '4096', '-d', directory, image, f'{int(used) * 5 // 4 + 64}M')
 
 
 class Disks:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import List, Sequence
 
 from .vm import TOP, VM, is_debug, made
-from .disk import mkfs
+from .disk import mkfs_of
 from .guest import Guest
 from .report import Report
 
@@ -65,9 +65,7 @@ def drgn_dump(series: str, vmcore: Path, arguments: Sequence[str],
 
 def _disk(directory: Path, image: Path) -> str:
     """An image with what is in a directory, as an argument for QEMU."""
-    used = subprocess.run(['du', '-sm', directory], check=True, text=True,
-                          stdout=subprocess.PIPE).stdout.split()[0]
-    mkfs('-d', directory, image, f'{int(used) * 5 // 4 + 64}M')
+    mkfs_of(directory, image)
     return f'if=virtio,format=raw,cache=unsafe,file={image}'
 
 
