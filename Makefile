@@ -23,8 +23,12 @@ pytest := PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest
 sources = $(filter-out %.mod.c,$(wildcard *.c *.h))
 version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
 dkms_source = $(DESTDIR)/usr/src/rmapviz-$(version)
-# the versions of it that DKMS has now
-dkms_knows = $(shell dkms status -m rmapviz | sed -n 's|^rmapviz[/,] *\([^,: ]*\).*|\1|p' | sort -u)
+# take every version of it from DKMS, also one that it has half
+dkms_remove = \
+	for v in $$(dkms status -m rmapviz | \
+		sed -n 's|^rmapviz[/,] *\([^,: ]*\).*|\1|p' | sort -u); do \
+			dkms remove rmapviz/$$v --all; done; \
+	rm -rf /var/lib/dkms/rmapviz /usr/src/rmapviz-[0-9]*
 need_dkms = \
 	$(if $(filter-out 0,$(shell id -u)),$(error must be root: sudo make $1)) \
 	$(if $(shell command -v dkms),,$(error dkms is missing: apt-get install dkms)) \
@@ -32,7 +36,7 @@ need_dkms = \
 		it was installed by apt: first apt-get purge rmapviz-dkms))
 
 .DEFAULT_GOAL := module
-.PHONY: dkms-install dkms-uninstall dkms-source deb
+.PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
 .PHONY: module shell demo test tested test-debug check clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
@@ -70,18 +74,25 @@ prepare-%: need-run
 	@tests/vm/build $* $(flags)
 	@tests/vm/initramfs $*
 
+# The log of a build that failed is shown, since it does not stay either.
 dkms-install: ## build and install it on this system by DKMS, for later kernels too
 	$(call need_dkms,$@)
 	@$(MAKE) --no-print-directory dkms-uninstall
-	@$(MAKE) --no-print-directory dkms-source
+	@trap : HUP INT TERM; \
+	$(MAKE) --no-print-directory dkms-steps || { status=$$?; \
+		cat /var/lib/dkms/rmapviz/$(version)/build/make.log 2>/dev/null; \
+		$(dkms_remove); exit $$status; } >&2
+
+# DKMS 3.0 does not notice a copy that fails, so modinfo is asked in the end.
+dkms-steps: dkms-source
 	dkms add rmapviz/$(version)
 	dkms build rmapviz/$(version)
 	dkms install rmapviz/$(version)
+	modinfo -k "$$(uname -r)" -n rmapviz
 
 dkms-uninstall: ## undo dkms-install
 	$(call need_dkms,$@)
-	@set -e; for v in $(dkms_knows); do dkms remove rmapviz/$$v --all; done
-	rm -rf /usr/src/rmapviz-[0-9]*
+	@set -e; $(dkms_remove)
 
 dkms-source: ## copy what DKMS needs to $DESTDIR/usr/src
 	rm -rf $(dkms_source)
