@@ -23,6 +23,8 @@ pytest := PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest
 sources = $(filter-out %.mod.c,$(wildcard *.c *.h))
 version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
 dkms_source = $(DESTDIR)/usr/src/rmapviz-$(version)
+documents = README.md CHANGELOG.md $(wildcard docs/*)
+tools = $(wildcard tools/*.py)
 # take every version of it from DKMS, also one that it has half
 dkms_remove = \
 	for v in $$(dkms status -m rmapviz | \
@@ -103,8 +105,8 @@ dkms-source: ## copy what DKMS needs to $DESTDIR/usr/src
 deb: need-deb ## build build/rmapviz-dkms_VERSION_all.deb, to be installed by apt
 	@rm -rf build/deb build/rmapviz-dkms_*.deb
 	@mkdir -p build/deb/rmapviz
-	@cp -r --parents debian dkms.conf Kbuild LICENSE Makefile README.md \
-		tests/kernels $(sources) build/deb/rmapviz
+	@cp -r --parents debian dkms.conf Kbuild LICENSE Makefile $(documents) \
+		$(tools) tests/kernels $(sources) build/deb/rmapviz
 	@cd build/deb/rmapviz && dpkg-buildpackage --build=binary --no-sign \
 		--no-check-builddeps >../build.log 2>&1 || { cat ../build.log; exit 1; }
 	@mv build/deb/rmapviz-dkms_$(version)_all.deb build/
