@@ -10,12 +10,18 @@ import shutil
 import subprocess
 from functools import lru_cache
 from pathlib import Path
-from typing import List, Optional, Sequence, Set
+from typing import (Callable, Dict, List, NamedTuple, Sequence, Set, Tuple)
+
+import pytest
 
 from .vm import TOP, VM, is_debug, kernels, release, root, suites
 
 # What DKMS makes for itself when it is used the first time.
 _OWN = {'dkms/mok.key', 'dkms/mok.pub', 'dkms/dkms_dbversion'}
+
+# What dpkg and debconf write to whatever they do.
+_BOOKS = re.compile(r'var/(log|cache/debconf|lib/dpkg/(lock|triggers|info$'
+                    r'|updates$|[a-z]+-old$|available$))')
 
 # Which files of a kernel's headers know its name.
 _NAMED = ('Makefile', '.kernelvariables', 'include/generated/utsrelease.h',
@@ -31,21 +37,27 @@ def version() -> str:
     raise SystemExit('dkms.conf has no PACKAGE_VERSION')
 
 
+Done = subprocess.CompletedProcess[str]
+
+
 class System:
     """A root as a running system with that kernel."""
 
-    def __init__(self, series: str, scratch: Path, var: bool = False
+    def __init__(self, series: str, scratch: Path, dpkg: bool = False
                  ) -> None:
-        """With var, all of /var can be written to, as dpkg wants it."""
+        """With dpkg, it can write wherever a package of ours has files."""
         self.root = root(series)
         self.series = series
         self.release = release(series)
+        self.kernels = [self.release]
         self.scratch = scratch
         self.modules = scratch / 'modules'
         self._binds: List[str] = []
-        if var:
-            shutil.copytree(self.root / 'var', scratch / 'var', symlinks=True)
-            self.bind(scratch / 'var', '/var')
+        for name, path in (('var', 'var'), ('share', 'usr/share')):
+            if dpkg:
+                shutil.copytree(self.root / path, scratch / name,
+                                symlinks=True)
+                self.bind(scratch / name, f'/{path}')
         self._copy_modules()
         self._copy_sources()
         self.bind(scratch / 'dkms', '/var/lib/dkms')
@@ -114,6 +126,7 @@ class System:
         for path in sorted(own.rglob('*.ko*'))[:1]:
             shutil.copy(path, modules)
         self.run('depmod', kernel)
+        self.kernels.append(kernel)
         return kernel
 
     def _bring_headers(self, other: Path) -> None:
@@ -149,7 +162,7 @@ class System:
         self.show(file, path)
 
     def run(self, *command: str, options: Sequence[str] = ()
-            ) -> 'subprocess.CompletedProcess[str]':
+            ) -> Done:
         """Run a command there, the checkout being /mnt."""
         return subprocess.run(
             [VM / 'in-root', self.root, *self._binds,
@@ -158,7 +171,7 @@ class System:
             stderr=subprocess.STDOUT, text=True, check=False)
 
     def make(self, target: str, options: Sequence[str] = ()
-             ) -> 'subprocess.CompletedProcess[str]':
+             ) -> Done:
         """Run make TARGET in the checkout."""
         return self.run('make', '--no-print-directory', '-C', '/mnt', target,
                         options=options)
@@ -172,22 +185,92 @@ class System:
                       for line in lines.splitlines())
 
     def files(self) -> Set[str]:
-        """Every file that DKMS has a hand in."""
-        return {str(path.relative_to(self.scratch))
-                for name in ('modules', 'src', 'dkms')
-                for path in (self.scratch / name).rglob('*')
-                if not path.is_dir()} - _OWN
+        """Every file and directory that DKMS or a package has a hand in."""
+        there = {str(path.relative_to(self.scratch))
+                 for name in ('modules', 'src', 'dkms', 'var', 'share')
+                 for path in (self.scratch / name).rglob('*')}
+        return {name for name in there - _OWN if not _BOOKS.match(name)}
 
-    def modinfo(self, field: str, kernel: Optional[str] = None) -> str:
-        """A field of the module as modprobe would find it; '' without one."""
-        done = self.run('modinfo', '-k', kernel or self.release, '-F', field,
-                        'rmapviz')
-        return done.stdout.strip() if done.returncode == 0 else ''
+    def modinfo(self, kernel: str) -> Dict[str, str]:
+        """The module as modprobe would find it; nothing without one."""
+        done = self.run('modinfo', '-k', kernel, 'rmapviz')
+        if done.returncode:
+            return {}
+        return {field: value.strip() for field, _, value in
+                (line.partition(':') for line in done.stdout.splitlines())}
 
-    def installed(self) -> Optional[bytes]:
-        """The module as modprobe would find it."""
-        found = self.modinfo('filename').split('/lib/modules/')
-        if len(found) != 2:
-            return None
-        module = (self.modules / found[1]).read_bytes()
-        return lzma.decompress(module) if found[1].endswith('.xz') else module
+    def content(self, filename: str) -> bytes:
+        """A module that modinfo has found."""
+        module = (self.modules / filename.split('/lib/modules/')[1]
+                  ).read_bytes()
+        return lzma.decompress(module) if filename.endswith('.xz') else module
+
+    def package(self) -> str:
+        """What dpkg says of the package."""
+        done = self.run('dpkg-query', '-W', '-f',
+                        '${db:Status-Status} ${Version}', 'rmapviz-dkms')
+        return done.stdout if done.returncode == 0 else 'unknown'
+
+    def look(self) -> 'Seen':
+        """What there is now."""
+        modules = {kernel: self.modinfo(kernel) for kernel in self.kernels}
+        own = modules[self.release]
+        return Seen(self.package(), self.status(), modules,
+                    self.content(own['filename']) if own else b'',
+                    self.files())
+
+
+# ------------------------------------------------------------- step by step --
+
+class Seen(NamedTuple):
+    """What a system has of the module."""
+
+    package: str
+    dkms: List[str]
+    modinfo: Dict[str, Dict[str, str]]      # by kernel
+    module: bytes       # that of the system's own kernel; empty without one
+    files: Set[str]
+
+
+class Step(NamedTuple):
+    """Something that is done to a system, and whether it is to fail."""
+
+    act: Callable[[], Done]
+    fails: bool = False
+
+
+class Journey:
+    """Steps one after another; what each did, and what was there after it.
+
+    A step is taken when a test asks for it or for a later one.  What comes
+    after a step that did not end as it should is skipped.
+    """
+
+    def __init__(self, system: System, steps: Dict[str, Step]) -> None:
+        self.system = system
+        self.before = system.look()
+        self.steps = steps
+        self._taken: Dict[str, Tuple[Done, Seen]] = {}
+
+    def _take(self, name: str) -> Tuple[Done, Seen]:
+        for earlier, step in self.steps.items():
+            if earlier not in self._taken:
+                done = step.act()
+                self._taken[earlier] = done, self.system.look()
+            if earlier == name:
+                return self._taken[name]
+            if not self.as_it_should(earlier):
+                pytest.skip(f'{earlier}: failed already')
+        raise KeyError(name)
+
+    def as_it_should(self, name: str) -> bool:
+        """Whether a step that was taken failed if and only if it was to."""
+        return bool(self._taken[name][0].returncode) == self.steps[name].fails
+
+    def done(self, name: str) -> Done:
+        """What the step said, and its status."""
+        return self._take(name)[0]
+
+    def after(self, name: str) -> Seen:
+        """What there was when it was done."""
+        return self._take(name)[1]

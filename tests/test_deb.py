@@ -1,0 +1,286 @@
+"""The package rmapviz-dkms: what is in it, and what dpkg makes of it."""
+
+import fcntl
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple
+
+import pytest
+
+from rvtest.system import Done, Journey, Step, System, version
+from rvtest.vm import TOP, some_kernels
+
+KERNELS = some_kernels
+SECONDS = 60
+
+PACKAGE = 'rmapviz-dkms'
+HIGHER = '9.9.9'
+
+# What the higher version consists of: that much is built in no time.
+STUB = f'''
+#include <linux/module.h>
+MODULE_LICENSE("GPL");
+MODULE_VERSION("{HIGHER}");
+'''
+
+# The version that is there after each step.
+VERSIONS = {'install': version(), 'upgrade': HIGHER}
+each_version = pytest.mark.parametrize('step', VERSIONS)
+each_step = pytest.mark.parametrize('step', (*VERSIONS, 'purge'))
+each_target = pytest.mark.parametrize('target',
+                                      ('dkms-install', 'dkms-uninstall'))
+
+# What apt can choose from, with what Debian's packages provide.
+FLAVOURS = {'amd64': 'Provides: linux-headers-generic\n', 'cloud-amd64': '',
+            'rt-amd64': ''}
+HEADERS = '''\
+Package: linux-headers-{0}
+{1}Version: 1
+Architecture: all
+Maintainer: nobody
+Filename: ./{0}.deb
+Size: 1
+SHA256: {2:064}
+Description: headers of a flavour
+
+'''
+
+
+class Packages(NamedTuple):
+    """This version of the package, its files, and a higher version."""
+
+    first: Path
+    tree: Path
+    higher: Path
+
+
+def make_deb(scratch: Path) -> Path:
+    """The package, made anew; by one process at a time."""
+    (TOP / 'build').mkdir(exist_ok=True)
+    with (TOP / 'build' / 'deb.lock').open('w', encoding='ascii') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(['make', '-s', '-C', TOP, 'deb'], check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return Path(shutil.copy(
+            TOP / f'build/{PACKAGE}_{version()}_all.deb', scratch))
+
+
+def unpack(deb: Path, tree: Path) -> Path:
+    """All that is in it."""
+    subprocess.run(['dpkg-deb', '--raw-extract', deb, tree], check=True)
+    return tree
+
+
+def make_higher(deb: Path, scratch: Path) -> Path:
+    """The same package with a higher version of the module."""
+    tree = unpack(deb, scratch / 'higher')
+    sources = tree / f'usr/src/rmapviz-{HIGHER}'
+    (tree / f'usr/src/rmapviz-{version()}').rename(sources)
+    for file in [*(tree / 'DEBIAN').iterdir(), sources / 'dkms.conf']:
+        file.write_text(file.read_text().replace(version(), HIGHER))
+    for file in sources.glob('*.[ch]'):
+        file.unlink()
+    (sources / 'Kbuild').write_text('obj-m := rmapviz.o\n')
+    (sources / 'rmapviz.c').write_text(STUB)
+    subprocess.run(['dpkg-deb', '--root-owner-group', '--build', tree,
+                    scratch / 'higher.deb'], check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return scratch / 'higher.deb'
+
+
+@pytest.fixture(scope='module')
+def packages() -> Iterator[Packages]:
+    """Both versions."""
+    with tempfile.TemporaryDirectory(prefix='rmapviz-deb.') as name:
+        scratch = Path(name)
+        deb = make_deb(scratch)
+        yield Packages(deb, unpack(deb, scratch / 'tree'),
+                       make_higher(deb, scratch))
+
+
+# ---------------------------------------------------------------- its files --
+
+def lacks(directory: Path, base: Path, *patterns: str) -> List[str]:
+    """Which files below base a directory of the package has not as they are.
+    """
+    files = [file for pattern in patterns for file in base.glob(pattern)
+             if not file.name.endswith('.mod.c') and file.is_file()]
+    assert files, f'nothing matches {patterns}'
+    copies = {file: directory / file.relative_to(base) for file in files}
+    return [file.name for file, copy in copies.items()
+            if not copy.is_file() or copy.read_bytes() != file.read_bytes()]
+
+
+def test_it_has_what_dkms_builds_from(packages: Packages) -> None:
+    """Every source, and how to build them."""
+    assert lacks(packages.tree / f'usr/src/rmapviz-{version()}', TOP,
+                 '*.[ch]', 'Kbuild', 'dkms.conf') == []
+
+
+def test_it_has_the_tools(packages: Packages) -> None:
+    """The drgn script, and what compares reports."""
+    assert lacks(packages.tree / 'usr/share/rmapviz', TOP / 'tools',
+                 '*.py') == []
+
+
+def test_it_has_the_documents(packages: Packages) -> None:
+    """As they are, for they link to one another."""
+    assert lacks(packages.tree / f'usr/share/doc/{PACKAGE}', TOP,
+                 'README.md', 'CHANGELOG.md', 'docs/*') == []
+
+
+@pytest.mark.parametrize('tool', sorted(
+    path.name for path in TOP.glob('tools/*.py')))
+def test_a_tool_in_it_can_be_run(packages: Packages, tool: str) -> None:
+    """By its name."""
+    assert (packages.tree / 'usr/share/rmapviz' / tool).stat().st_mode & 0o111
+
+
+# --------------------------------------------------------------------- dpkg --
+
+def steps(system: System) -> Dict[str, Step]:
+    """Let dpkg install, upgrade, and purge; make has no say in between."""
+    def dpkg(option: str, what: str) -> Step:
+        return Step(lambda: system.run(
+            'dpkg', option, what,
+            options=['--setenv', 'DEBIAN_FRONTEND', 'noninteractive']))
+
+    def make(target: str) -> Step:
+        return Step(lambda: system.make(target), fails=True)
+
+    return {'install': dpkg('--install', '/tmp/first.deb'),
+            'dkms-install': make('dkms-install'),
+            'dkms-uninstall': make('dkms-uninstall'),
+            'upgrade': dpkg('--install', '/tmp/higher.deb'),
+            'purge': dpkg('--purge', PACKAGE)}
+
+
+@pytest.fixture(scope='module')
+def journey(series: str, packages: Packages) -> Iterator[Journey]:
+    """With the dpkg and the DKMS of a kernel's suite."""
+    with tempfile.TemporaryDirectory(prefix='rmapviz-deb.') as name:
+        system = System(series, Path(name), dpkg=True)
+        system.show(packages.first, '/tmp/first.deb')
+        system.show(packages.higher, '/tmp/higher.deb')
+        yield Journey(system, steps(system))
+
+
+@each_step
+def test_dpkg_does_it(journey: Journey, step: str) -> None:
+    """Its status is 0."""
+    assert journey.done(step).returncode == 0, journey.done(step).stdout
+
+
+@each_version
+def test_dpkg_has_the_version(journey: Journey, step: str) -> None:
+    """And it is installed."""
+    assert journey.after(step).package == f'installed {VERSIONS[step]}'
+
+
+@each_version
+def test_dkms_has_installed_it_alone(journey: Journey, step: str) -> None:
+    """No other version beside it."""
+    assert journey.after(step).dkms \
+        == [f'rmapviz/{VERSIONS[step]}, {journey.system.release}, x86_64: '
+            'installed']
+
+
+@each_version
+def test_modprobe_finds_that_version(journey: Journey, step: str) -> None:
+    """By what the module says of itself."""
+    modinfo = journey.after(step).modinfo[journey.system.release]
+    assert modinfo.get('version') == VERSIONS[step]
+
+
+@each_version
+def test_sources_of_that_version_are_there_alone(journey: Journey, step: str
+                                                 ) -> None:
+    """An upgrade takes the others away."""
+    assert [name for name in journey.after(step).files
+            if re.fullmatch('src/rmapviz[^/]*', name)] \
+        == [f'src/rmapviz-{VERSIONS[step]}']
+
+
+@each_target
+def test_make_leaves_it_to_apt(journey: Journey, target: str) -> None:
+    """And says in one line what to do."""
+    line, = journey.done(target).stdout.splitlines()
+    assert f'apt-get purge {PACKAGE}' in line
+    assert journey.done(target).returncode
+
+
+@each_target
+def test_make_changes_nothing_of_it(journey: Journey, target: str) -> None:
+    """No file of it, and nothing that DKMS knows."""
+    was, now = journey.after('install'), journey.after(target)
+    assert (now.dkms, sorted(now.files ^ was.files)) == (was.dkms, [])
+
+
+def test_dpkg_forgets_what_was_purged(journey: Journey) -> None:
+    """It is not even known as removed."""
+    assert journey.after('purge').package == 'unknown'
+
+
+def test_dkms_forgets_what_was_purged(journey: Journey) -> None:
+    """All versions."""
+    assert journey.after('purge').dkms == []
+
+
+def test_modprobe_finds_nothing_after_a_purge(journey: Journey) -> None:
+    """In no place."""
+    assert journey.after('purge').modinfo == {journey.system.release: {}}
+
+
+def test_a_purge_leaves_nothing(journey: Journey) -> None:
+    """No file and no directory that was not there before."""
+    assert sorted(journey.after('purge').files ^ journey.before.files) == []
+
+
+# ---------------------------------------------------------------------- apt --
+
+@pytest.fixture(scope='module')
+def chooser(series: str, packages: Packages) -> Iterator[System]:
+    """A system that has headers of one version, and could have others."""
+    with tempfile.TemporaryDirectory(prefix='rmapviz-deb.') as name:
+        scratch = Path(name)
+        system = System(series, scratch, dpkg=True)
+        system.bind(scratch / 'repository', '/tmp/repository')
+        (scratch / 'repository' / 'Packages').write_text(''.join(
+            HEADERS.format(*flavour, 0) for flavour in FLAVOURS.items()))
+        system.show(packages.first, '/tmp/first.deb')
+        apt(system, 'update')
+        yield system
+
+
+def apt(system: System, *command: str) -> Done:
+    """Let apt choose among the packages of the repository."""
+    return system.run(
+        'sh', '-c', 'echo "deb [trusted=yes] file:/tmp/repository ./" '
+        '>/tmp/sources.list; exec apt-get "$@"', 'apt-get',
+        '-o', 'Dir::Etc::SourceList=/tmp/sources.list',
+        '-o', 'Dir::Etc::SourceParts=/dev/null',
+        '-o', 'APT::Sandbox::User=root', *command)
+
+
+def would_install(system: System, *what: str) -> List[str]:
+    """Which packages apt would install for these."""
+    done = apt(system, '--simulate', 'install', *what)
+    assert done.returncode == 0, done.stdout
+    return sorted(re.findall('^Inst ([^ ]*)', done.stdout, re.M))
+
+
+def test_it_brings_no_headers(chooser: System) -> None:
+    """Which are the right ones is not for a package to say."""
+    assert would_install(chooser, '/tmp/first.deb') == [PACKAGE]
+
+
+@pytest.mark.parametrize('flavour', FLAVOURS)
+def test_it_brings_no_headers_beside_those_asked_for(
+        chooser: System, flavour: str) -> None:
+    """Of whatever flavour."""
+    headers = f'linux-headers-{flavour}'
+    assert would_install(chooser, '/tmp/first.deb', headers) \
+        == [headers, PACKAGE]
