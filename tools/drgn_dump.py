@@ -1099,6 +1099,28 @@ def page_lines(page: Record) -> Iterator[str]:
         + (f", pins {page['pins']}" if page['pins'] is not None else '')
 
 
+def by_vma(records: List[Record]) -> Dict[int, List[Record]]:
+    """Records that refer to a VMA, by its id."""
+    found: Dict[int, List[Record]] = {}
+    for record in records:
+        found.setdefault(record['vma'], []).append(record)
+    return found
+
+
+def vma_lines(report: Record) -> Iterator[str]:
+    """Every VMA, what joins it to anon_vmas, and its entries."""
+    avcs, ptes = by_vma(report['avcs']), by_vma(report['ptes'])
+    for vma in report['vmas']:
+        mm = report['mms'][vma['mm']]
+        joined = [f"AV{avc['anon_vma']}" for avc in avcs.get(vma['id'], ())]
+        yield f"VMA{vma['id']} {mm['pid']} {mm['comm']} {vma['start']}-" \
+            f"{vma['end']} {vma['perms']} {vma['name'] or ''}".rstrip() \
+            + (f": {' '.join(joined)}" if joined else '')
+        for pte in ptes.get(vma['id'], ()):
+            yield f"  {pte['level']} at {pte['addr']}: {pte['value']} " \
+                f"{' '.join(pte['flags'])}"
+
+
 def text_lines(report: Record) -> Iterator[str]:
     """A report for the eye: short, but with every record."""
     if report['page']:
@@ -1108,19 +1130,10 @@ def text_lines(report: Record) -> Iterator[str]:
             f"{' <- page' if av['on_page'] else ''}: refcount " \
             f"{av['refcount']}, children {av['children']}, " \
             f"active VMAs {av['active_vmas']}"
-    for vma in report['vmas']:
-        mm = report['mms'][vma['mm']]
-        joined = [f"AV{avc['anon_vma']}" for avc in report['avcs']
-                  if avc['vma'] == vma['id']]
-        yield f"VMA{vma['id']} {mm['pid']} {mm['comm']} {vma['start']}-" \
-            f"{vma['end']} {vma['perms']} {vma['name'] or ''}".rstrip() \
-            + (f": {' '.join(joined)}" if joined else '')
-        for pte in report['ptes']:
-            if pte['vma'] == vma['id']:
-                yield f"  {pte['level']} at {pte['addr']}: {pte['value']} " \
-                    f"{' '.join(pte['flags'])}"
-    walk = report['walk']
-    yield f"{walk['visited']} VMAs visited, {walk['mapped']} map it"
+    yield from vma_lines(report)
+    if report['page']:
+        walk = report['walk']
+        yield f"{walk['visited']} VMAs visited, {walk['mapped']} map it"
 
 
 # ------------------------------------------------------------------ main --
