@@ -22,6 +22,7 @@ newest first; each names the commit that made it.  x86-64 only.
 import argparse
 import json
 import sys
+from functools import partial
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
                     Optional, Set, Tuple)
 
@@ -1024,7 +1025,7 @@ class Asker:
         try:
             folio = Folio(self.prog, pfn)
         except (FaultError, OverflowError):
-            raise Failure(f'{pfn:#x}: no such page') from None
+            raise Failure('no such page') from None
         found = Records(self.prog)
         at = pfn - folio.head
         wanted = range(folio.pages) if self.whole else range(at, at + 1)
@@ -1052,16 +1053,20 @@ class Asker:
         """The page that a process maps at an address."""
         entry = PageTables(self.prog).find(self._mm(pid), address)
         if not entry:
-            raise Failure(f'process {pid} maps no page at {address:#x}')
+            raise Failure('the process maps no page there')
         return entry.frame + (address >> PAGE_SHIFT) % entry.pages
+
+    def mapped_page(self, pid: int, address: int, query: str) -> Record:
+        """Who maps that page."""
+        return self.page(self.pfn_of(pid, address), query)
 
     def _mm(self, pid: int) -> Object:
         task = find_task(self.prog, pid)
         if not task:
-            raise Failure(f'no process {pid}')
+            raise Failure('no such process')
         mm = mm_of(task.group_leader)
         if not mm:
-            raise Failure(f'process {pid} has no address space')
+            raise Failure('the process has no address space')
         return Object(self.prog, 'struct mm_struct *', value=mm)
 
     def process(self, pid: int, query: str) -> Record:
@@ -1143,11 +1148,24 @@ def number(text: str) -> int:
     return int(text, 16 if text.lower().startswith('0x') else 10)
 
 
+ABOUT = """
+Who maps a physical page, from kernel memory alone: the report of rmapviz
+without the module.  Run it by drgn: drgn -k drgn_dump.py for the kernel that
+runs, drgn -c VMCORE [-s VMLINUX] drgn_dump.py for a dump.
+"""
+
+NOTES = """
+Questions are answered in turn, PFNs first.  One that has no answer is told on
+standard error, and the others are answered all the same; among JSON an object
+{"rmapviz": 1, "query": ..., "error": ...} stands in its place.  Exits with 0,
+or with 2 if a question had no answer.
+"""
+
+
 def parse(argv: List[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog='drgn_dump.py', description='Who maps a physical page, from '
-        'kernel memory alone: the report of rmapviz without the module.')
+        prog='drgn_dump.py', description=ABOUT, epilog=NOTES)
     parser.add_argument('pfn', nargs='*', type=number, metavar='PFN',
                         help='page frame numbers, decimal or 0x hex')
     parser.add_argument('--pid', nargs='+', type=number, action='append',
@@ -1169,40 +1187,70 @@ def parse(argv: List[str]) -> argparse.Namespace:
     return options
 
 
-def reports(asker: Asker, options: argparse.Namespace) -> Iterator[Record]:
-    """All answers."""
+Question = Tuple[str, Callable[[], Record]]
+
+
+def questions(asker: Asker, options: argparse.Namespace
+              ) -> Iterator[Question]:
+    """All that is asked, as rmapviz would be asked, and how to answer it."""
+    ptrs = ' ptrs' if options.ptrs else ''
+    words = (' folio' if options.folio else '') + ptrs
     for pfn in options.pfn:
-        yield asker.page(pfn, f'pfn {pfn:#x}')
+        query = f'pfn {pfn:#x}{words}'
+        yield query, partial(asker.page, pfn, query)
     for pid, *rest in options.pid:
-        if not rest:
-            yield asker.process(pid, f'pid {pid}')
-        for address in rest:
-            yield asker.page(asker.pfn_of(pid, address),
-                             f'pid {pid} {address:#x}')
+        if rest:
+            query = f'pid {pid} {rest[0]:#x}{words}'
+            yield query, partial(asker.mapped_page, pid, rest[0], query)
+        else:
+            query = f'pid {pid}{ptrs}'
+            yield query, partial(asker.process, pid, query)
 
 
-def main(prog: Program, argv: List[str]) -> None:
-    """Answer the questions of a command line."""
+def complain(what: str) -> None:
+    """One line, behind what was answered so far."""
+    sys.stdout.flush()
+    print(f'drgn_dump.py: {what}', file=sys.stderr)
+
+
+def trouble(error: Exception) -> str:
+    """Why there is no answer."""
+    if isinstance(error, FaultError):
+        return f'it changed while it was read, or the dump lacks it: {error}'
+    if isinstance(error, LookupError):
+        return 'it changed while it was read, or this kernel has another ' \
+            f'layout: {error!r}'
+    return str(error)
+
+
+def answer(question: Question, text: bool) -> bool:
+    """Print the answer to a question; whether there is one."""
+    query, find = question
+    try:
+        report = find()
+    except (Failure, FaultError, LookupError) as error:
+        complain(f'{query}: {trouble(error)}')
+        if not text:
+            print(json.dumps({'rmapviz': 1, 'query': query,
+                              'error': trouble(error)}))
+        return False
+    print('\n'.join(text_lines(report)) if text else json.dumps(report))
+    return True
+
+
+def main(prog: Program, argv: List[str]) -> int:
+    """Answer the questions of a command line; the status to exit with."""
     options = parse(argv)
     try:
         asker = Asker(prog, options.ptrs, options.folio)
-        for report in reports(asker, options):
-            if options.text:
-                print('\n'.join(text_lines(report)))
-            else:
-                print(json.dumps(report))
-    except Failure as failure:
-        print(f'drgn_dump.py: {failure}', file=sys.stderr)
-        sys.exit(2)
-    except FaultError as error:
-        print('drgn_dump.py: it changed while it was read, or the dump lacks '
-              f'it: {error}', file=sys.stderr)
-        sys.exit(2)
-    except LookupError as error:
-        print('drgn_dump.py: it changed while it was read, or this kernel has '
-              f'another layout: {error!r}', file=sys.stderr)
-        sys.exit(2)
+    except (Failure, FaultError, LookupError) as error:
+        complain(trouble(error))
+        return 2
+    found = [answer(question, options.text)
+             for question in questions(asker, options)]
+    return 0 if all(found) else 2
 
 
 if __name__ == '__main__':
-    main(globals()['prog'], sys.argv[1:])   # drgn puts it there
+    # drgn puts prog there
+    sys.exit(main(globals()['prog'], sys.argv[1:]))
