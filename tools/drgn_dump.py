@@ -17,6 +17,8 @@ in the middle of a change is an error, or an inconsistent report: ask again.
 
 Runs with drgn 0.0.22 and later.  Layouts of kernel structures are tried, the
 newest first; each names the commit that made it.  x86-64 only.
+
+It takes the kernel's debug information: on Debian, linux-image-RELEASE-dbg.
 """
 
 import argparse
@@ -26,8 +28,13 @@ from functools import partial
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
                     Optional, Set, Tuple)
 
-from drgn import (FaultError, Object, Program,  # type: ignore[import]
-                  container_of, sizeof)
+try:
+    from drgn import (FaultError, Object, Program,  # type: ignore[import]
+                      container_of, sizeof)
+except ImportError:
+    print('drgn_dump.py: it runs in drgn, which is not installed: apt-get '
+          'install python3-drgn', file=sys.stderr)
+    sys.exit(2)
 from drgn.helpers.linux.boot import (  # type: ignore[import]
     pgtable_l5_enabled)
 from drgn.helpers.linux.list import (  # type: ignore[import]
@@ -1187,6 +1194,19 @@ def parse(argv: List[str]) -> argparse.Namespace:
     return options
 
 
+def check_debug_info(prog: Program) -> None:
+    """Whether it is known what the kernel's memory means."""
+    try:
+        prog.type('struct page')
+        prog['init_task']
+    except LookupError:
+        release = text_of(prog['UTS_RELEASE'])      # drgn's own
+        raise Failure(
+            f'no debug information of the kernel {release}: apt-get install '
+            f'linux-image-{release}-dbg, from the archive that has the '
+            "kernel's own package, or name its vmlinux by drgn -s") from None
+
+
 Question = Tuple[str, Callable[[], Record]]
 
 
@@ -1242,6 +1262,7 @@ def main(prog: Program, argv: List[str]) -> int:
     """Answer the questions of a command line; the status to exit with."""
     options = parse(argv)
     try:
+        check_debug_info(prog)
         asker = Asker(prog, options.ptrs, options.folio)
     except (Failure, FaultError, LookupError) as error:
         complain(trouble(error))
@@ -1252,5 +1273,7 @@ def main(prog: Program, argv: List[str]) -> int:
 
 
 if __name__ == '__main__':
-    # drgn puts prog there
+    if 'prog' not in globals():     # drgn puts it there
+        complain('run it by drgn: drgn -k drgn_dump.py ...')
+        sys.exit(2)
     sys.exit(main(globals()['prog'], sys.argv[1:]))
