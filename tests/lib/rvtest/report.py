@@ -4,13 +4,40 @@ Nothing here looks at the module; what a report says is held against itself
 and against what processes say of their own memory.
 """
 
+import json
 from typing import Any, Dict, Iterable, List, Set, Tuple
+
+from . import schema
 
 Report = Dict[str, Any]
 Mapping = Tuple[int, int]
 PageMapping = Tuple[int, int, int]
 
 PAGE = 4096
+
+
+def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    """An object of JSON, in which no field may stand twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted(name for name in found if names.count(name) > 1)
+        raise ValueError(f"twice in one object: {', '.join(twice)}")
+    return found
+
+
+def parse(text: str) -> Report:
+    """A report from the JSON that the module or drgn_dump.py answered.
+
+    Raises AssertionError if it is not what docs/report.schema.json says.
+    """
+    try:
+        report: Report = json.loads(text, object_pairs_hook=_object)
+    except ValueError as error:
+        raise AssertionError(f'no JSON: {error}\n{text[:500]}') from None
+    schema.check(report)
+    assert 'error' not in report, f"no report: {report['error']}"
+    return report
 
 
 def mappings(report: Report) -> Set[Mapping]:

@@ -1,11 +1,10 @@
 """Processes that do what a story tells, and what they say of their memory."""
 
-import json
 import re
 from typing import Dict, Iterable, List, Set, Tuple
 
 from .guest import Guest, GuestError
-from .report import Mapping, PageMapping, Report
+from .report import Mapping, PageMapping, Report, parse
 
 Answer = Tuple[str, Report]
 
@@ -142,11 +141,9 @@ class Scene:
         for part in output.split('== ')[1:]:
             head, _, body = part.partition('\n')
             error = head.rsplit(' ', 1)[1]
-            found.append((error, json.loads(body) if error == 'ok' else {}))
+            found.append((error, parse(body) if error == 'ok' else {}))
         return found
 
     def ask(self, query: str) -> Report:
         """The module's answer as JSON."""
-        report: Report = json.loads(
-            self.guest.check(f"ask '{query} json'", 300))
-        return report
+        return parse(self.guest.check(f"ask '{query} json'", 300))
