@@ -19,6 +19,8 @@ from rvtest.machine import PLAIN, Machine, Pool
 from rvtest.scene import Scene
 from rvtest.stage import Stage
 
+pytest_plugins = ['rvtest.narrow']
+
 _IN_GUEST = {'guest', 'scene', 'stage'}
 _POOL = Pool()
 
