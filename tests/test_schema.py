@@ -7,12 +7,13 @@ one place after the other, and no break may pass.
 
 import copy
 import json
+import re
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Set, Tuple
 
 import pytest
 
-from rvtest import schema
+from rvtest import schema, vm
 from rvtest.report import Report, parse
 
 SAMPLES = {path.stem: path.read_text() for path in sorted(
@@ -166,6 +167,32 @@ def test_permissions() -> None:
     """rwxp, each in its place."""
     assert passing('anon', lambda _, way: bool(way[-1] == 'perms'),
                    set_to(lambda value: value[::-1])) == []
+
+
+def closed_lists(part: Any) -> Iterator[FrozenSet[str]]:
+    """All lists of words in a schema."""
+    if isinstance(part, dict):
+        if 'enum' in part:
+            yield frozenset(filter(None, part['enum']))
+        for inner in part.values():
+            yield from closed_lists(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from closed_lists(inner)
+
+
+def test_the_module_has_the_words_of_the_schema() -> None:
+    """And no other: those, too, that no test makes it say."""
+    lists: Set[FrozenSet[str]] = {
+        frozenset(re.findall(r'"([^"]+)"', words)) for words in re.findall(
+            r'names\[\w*\] = {(.*?)};',
+            (vm.TOP / 'rmapviz_words.c').read_text(), re.DOTALL)}
+    assert len(lists) == 6
+    told = set(closed_lists(json.loads(schema.SCHEMA.read_text())))
+    roles_and_mapped = {
+        frozenset(('own', 'bridge')),
+        frozenset(('anon', 'ksm', 'file', 'shmem', 'hugetlb'))}
+    assert lists == told - roles_and_mapped
 
 
 # What contradicts what else is in the report: sample, change, what is told.
