@@ -202,6 +202,8 @@ def load(path: str) -> Report:
         raise Unusable(f'{path}: {error}') from None
     if not isinstance(report, dict) or 'rmapviz' not in report:
         raise Unusable(f'{path}: not a report of rmapviz')
+    if 'error' in report:
+        raise Unusable(f"{path}: {report.get('query')}: {report['error']}")
     missing = {'page', 'walk', *TABLES} - report.keys()
     if missing:
         raise Unusable(f"{path}: without {', '.join(sorted(missing))} "
