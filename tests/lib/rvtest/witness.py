@@ -1,15 +1,18 @@
 """drgn on a dump of a guest: a witness that shares no code with the module."""
 
 import base64
-import json
 import subprocess
 from pathlib import Path
 from typing import List, Sequence
 
-from .vm import TOP, VM, is_debug, made
+from .vm import TOP, VM, Unavailable, is_debug, kernels, made, named
 from .disk import mkfs_of
 from .guest import Guest
-from .report import Report
+from .report import Report, parse
+
+
+# Whose drgn knows the newest kernels, and whose is the oldest supported.
+NEW_SUITE, OLD_SUITE = 'forky', 'bookworm'
 
 
 def vmlinux(series: str) -> Path:
@@ -17,9 +20,32 @@ def vmlinux(series: str) -> Path:
     return made('vmlinux', series)
 
 
-def drgn_root(suite: str = 'forky') -> Path:
+def drgn_root(suite: str = NEW_SUITE) -> Path:
     """A Debian root with the drgn of that suite."""
     return made('tool-root', 'drgn', suite)
+
+
+def has_symbols(series: str) -> bool:
+    """Whether there is debug information of that kernel."""
+    try:
+        vmlinux(series)
+    except Unavailable:
+        return False
+    return True
+
+
+def ends(asked: Sequence[str]) -> List[str]:
+    """Of some kernels those to compare with drgn, which takes long.
+
+    The oldest and the newest that have debug information, unless KERNEL names
+    them; if none has it, one that says so.
+    """
+    order = [series for series in kernels() if series in asked]
+    if named():
+        return order
+    oldest = next(filter(has_symbols, order), order[0])
+    newest = next(filter(has_symbols, order[::-1]), order[0])
+    return [oldest, newest]
 
 
 def prepare(guest: Guest) -> None:
@@ -45,22 +71,40 @@ def dump(guest: Guest, *paths: Path) -> None:
         guest.qmp('cont')
 
 
-def drgn_dump(series: str, vmcore: Path, arguments: Sequence[str],
-              suite: str = 'forky') -> List[Report]:
-    """What tools/drgn_dump.py finds in a dump: one report a question."""
-    done = subprocess.run(
-        [VM / 'in-root', drgn_root(suite),
-         '--ro-bind', TOP / 'tools', '/src', '--ro-bind', vmcore, '/tmp/core',
-         '--ro-bind', vmlinux(series), '/tmp/vmlinux',
-         '--setenv', 'PYTHONDONTWRITEBYTECODE', '1',
-         'drgn', '--quiet', '--core', '/tmp/core', '--no-default-symbols',
-         '--symbols', '/tmp/vmlinux', '/src/drgn_dump.py', *arguments],
+def in_drgn_root(suite: str, *words: object
+                 ) -> 'subprocess.CompletedProcess[str]':
+    """Run a command in the root of a drgn; tools/ is in /src there."""
+    return subprocess.run(
+        [VM / 'in-root', drgn_root(suite), '--ro-bind', TOP / 'tools', '/src',
+         '--setenv', 'PYTHONDONTWRITEBYTECODE', '1', *map(str, words)],
         text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE)
-    if done.returncode:
+
+
+def run_drgn(series: str, vmcore: Path, arguments: Sequence[str],
+             suite: str = NEW_SUITE, symbols: bool = True
+             ) -> 'subprocess.CompletedProcess[str]':
+    """Run tools/drgn_dump.py on a dump; without symbols, it cannot do much."""
+    where = ['--ro-bind', vmlinux(series), '/tmp/vmlinux'] if symbols else []
+    give = ['--symbols', '/tmp/vmlinux'] if symbols else []
+    return in_drgn_root(
+        suite, '--ro-bind', vmcore, '/tmp/core', *where, 'drgn', '--quiet',
+        '--core', '/tmp/core', '--no-default-symbols', *give,
+        '/src/drgn_dump.py', *arguments)
+
+
+def drgn_dump(series: str, vmcore: Path, arguments: Sequence[str],
+              suite: str = NEW_SUITE) -> List[str]:
+    """What tools/drgn_dump.py finds in a dump: a line of JSON a question.
+
+    A question that has no answer has a line, too, which is no report.
+    """
+    done = run_drgn(series, vmcore, arguments, suite)
+    lines = done.stdout.splitlines()
+    if done.returncode not in (0, 2) or done.returncode and not lines:
         raise RuntimeError(f'drgn_dump.py: status {done.returncode}\n'
                            + done.stderr)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return lines
 
 
 def _disk(directory: Path, image: Path) -> str:
@@ -75,8 +119,9 @@ def live_disks(series: str, directory: Path) -> List[str]:
             '-drive', _disk(vmlinux(series).parent, directory / 'symbols')]
 
 
-def drgn_live(guest: Guest, arguments: str) -> List[Report]:
-    """What tools/drgn_dump.py finds in a guest that has those two disks."""
+def drgn_live(guest: Guest, arguments: str) -> Report:
+    """What tools/drgn_dump.py answers to a question in a guest that has those
+    two disks."""
     root = '/tmp/drgn'
     guest.check(f'insmod /lib/virtio_blk.ko; mkdir -p {root}; '
                 f'mount -o ro -t ext4 /dev/vda {root}; '
@@ -88,9 +133,7 @@ def drgn_live(guest: Guest, arguments: str) -> List[Report]:
     for i in range(0, len(script), 8192):
         guest.check(f'echo {script[i:i + 8192].decode()} >>/tmp/script')
     guest.check(f'base64 -d </tmp/script >{root}/src/drgn_dump.py')
-    answer = guest.check(
+    return parse(guest.check(
         f'PYTHONDONTWRITEBYTECODE=1 chroot {root} /usr/bin/drgn --quiet '
         '--kernel --no-default-symbols --symbols /mnt/vmlinux '
-        f'/src/drgn_dump.py {arguments}', 600)
-    return [json.loads(line) for line in answer.splitlines()
-            if line.startswith('{')]
+        f'/src/drgn_dump.py {arguments}', 600))
