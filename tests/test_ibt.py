@@ -5,7 +5,6 @@ kernel lets the module answer about two pages; then it loads the same module
 with plain pointers in the place of static calls, and has to die of the first.
 """
 
-import json
 import re
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 from rvtest import vm
 from rvtest.bochs import Bochs, bochs_root
 from rvtest.guest import complaints
-from rvtest.report import Mapping, Report, faults, mappings
+from rvtest.report import Mapping, Report, faults, mappings, parse
 from rvtest.stage import Once
 
 SECONDS = 60
@@ -168,10 +167,8 @@ def parsed(record: Record, kind: str) -> Answer:
     """The part of the results about a page of that kind."""
     part = record.parts.get(kind, '')
     told, brace, answer = part.partition('{')
-    try:
-        report = json.loads(brace + answer)
-    except ValueError:
-        raise AssertionError(f'no report: {part}') from None
+    assert brace, f'no report: {part}'
+    report = parse(brace + answer)
     return Answer(report, seen(told, report['page']['pfn']))
 
 

@@ -8,7 +8,6 @@ The machine is locked down for integrity first; the tests about that come
 before those about confidentiality, from which there is no way back.
 """
 
-import json
 import re
 import subprocess
 import tempfile
@@ -20,7 +19,7 @@ import pytest
 
 from rvtest import vm
 from rvtest.guest import Guest, Result
-from rvtest.report import Report, mappings
+from rvtest.report import mappings, parse
 from rvtest.scene import FILE, Scene
 from rvtest.stage import Once
 
@@ -79,12 +78,6 @@ def ask(guest: Guest, query: str) -> Result:
     """Ask by the parameter, and read the answer."""
     guest.check(f'echo {query} >{PARAMETER}')
     return guest.run(f'cat {ANSWER}')
-
-
-def parsed(text: str) -> Report:
-    """An answer in JSON."""
-    report: Report = json.loads(text)
-    return report
 
 
 def is_refused(result: Result) -> bool:
@@ -246,7 +239,7 @@ def test_the_parameter_is_answered_under_lockdown(family: Family, query: str
 def test_the_json_under_lockdown_is_as_pagemap_says(family: Family,
                                                     query: str) -> None:
     """Page and mappings."""
-    report = parsed(family.ask(f'{query} json').output)
+    report = parse(family.ask(f'{query} json').output)
     assert (report['page']['pfn'], mappings(report)) \
         == (family.pfn, family.scene.witness(family.pfn))
 
@@ -255,7 +248,7 @@ def test_the_json_under_lockdown_is_as_pagemap_says(family: Family,
 def test_the_vmas_under_lockdown_are_those_of_proc_maps(family: Family,
                                                         query: str) -> None:
     """Range, rights, offset, name, pid and command."""
-    report = parsed(family.ask(f'{query} json').output)
+    report = parse(family.ask(f'{query} json').output)
     assert family.scene.proc_faults(report) == []
 
 
