@@ -24,7 +24,7 @@ def mkfs(*arguments: Union[str, Path]) -> None:
 
 def mkfs_of(directory: Path, image: Path) -> None:
     """Make a file system with what is in a directory, and some room."""
-    used = subprocess.run(['du', '-sm', directory], check=True, text=True,
+    used = subprocess.run(['du', '-smD', directory], check=True, text=True,
                           stdout=subprocess.PIPE).stdout.split()[0]
     mkfs('-b', '4096', '-d', directory, image, f'{int(used) * 5 // 4 + 64}M')
 
