@@ -27,17 +27,23 @@
 #include "rmapviz.h"
 #include "rmapviz_snap.h"
 
+/* What a descriptor's reads are about. */
+enum rv_reads {
+	RV_READS_OWN_ANSWER, /* to the query that it has written last */
+	RV_READS_ASK_AGAIN,  /* the last query of anybody, asked anew */
+};
+
 /**
  * struct rv_open - an open query file
  * @snap: the answer that reads give, or NULL
- * @ask_again: opened for reading only: a read from the start asks anew
+ * @reads: what a read from the start does
  *
  * Serialized by the lock of the seq_file whose private data it is, which
  * seq_read() and seq_lseek() hold around all that they call.
  */
 struct rv_open {
 	struct rv_snap *snap;
-	bool ask_again;
+	enum rv_reads reads;
 };
 
 /* The last query that was answered to a writer, for those who only read. */
@@ -148,7 +154,7 @@ static void *rv_seq_start(struct seq_file *m, loff_t *pos)
 	struct rv_open *open = m->private;
 	int err;
 
-	if (open->ask_again && !*pos) {
+	if (open->reads == RV_READS_ASK_AGAIN && !*pos) {
 		err = rv_ask_last_query(m);
 		if (err)
 			return ERR_PTR(err);
@@ -258,7 +264,7 @@ MODULE_PARM_DESC(
 
 /* ---------------------------------------------------------------- files -- */
 
-static int rv_open_any(struct file *file, bool ask_again)
+static int rv_open_any(struct file *file, enum rv_reads reads)
 {
 	struct rv_open *open;
 
@@ -267,18 +273,20 @@ static int rv_open_any(struct file *file, bool ask_again)
 	open = __seq_open_private(file, &rv_seq_ops, sizeof(*open));
 	if (!open)
 		return -ENOMEM;
-	open->ask_again = ask_again;
+	open->reads = reads;
 	return 0;
 }
 
 static int rv_open_query(struct inode *inode, struct file *file)
 {
-	return rv_open_any(file, !(file->f_mode & FMODE_WRITE));
+	return rv_open_any(file, file->f_mode & FMODE_WRITE ?
+					 RV_READS_OWN_ANSWER :
+					 RV_READS_ASK_AGAIN);
 }
 
 static int rv_open_answer(struct inode *inode, struct file *file)
 {
-	return rv_open_any(file, true);
+	return rv_open_any(file, RV_READS_ASK_AGAIN);
 }
 
 static int rv_release(struct inode *inode, struct file *file)

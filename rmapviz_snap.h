@@ -5,8 +5,8 @@
  * A snapshot is integers and bounded strings that refer to one another by
  * index.  The kernel addresses in it are names for objects, for the user who
  * asked for them; nobody dereferences one after the lock that protected the
- * object is gone, except the mms and files on which rv_snap holds references
- * until their names are known.
+ * object is gone, except the mms and files, and the inode and super block of the
+ * page, on which rv_snap holds references until their names are known.
  *
  * Everyone may include this; it declares nothing that touches the kernel.
  */
