@@ -274,7 +274,7 @@ def forks(guest: Guest) -> Iterator[None]:
     try:
         yield
     finally:
-        guest.check('rm /tmp/storm; wait', 120)
+        guest.undo('rm /tmp/storm; wait', 120)
 
 
 def ask_in_storm(scene: Scene) -> Storm:

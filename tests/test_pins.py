@@ -177,7 +177,8 @@ def disk_waits(guest: Guest, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        let_go(guest)
+        if not guest.broken:
+            let_go(guest)
 
 
 def hold_it(scene: Scene, holder: Holder) -> Report:
@@ -384,7 +385,7 @@ def without_swap(guest: Guest) -> Iterator[None]:
     try:
         yield
     finally:
-        guest.check('swapon /dev/vdb')
+        guest.undo('swapon /dev/vdb')
 
 
 def judge(scene: Scene, fate: Fate) -> Judged:
@@ -459,8 +460,8 @@ def impatient_writeback(guest: Guest) -> Iterator[None]:
         guest.check('; '.join(f'echo 1 >{file}' for file in files))
         yield
     finally:
-        guest.check('; '.join(f'echo {value} >{file}'
-                              for value, file in zip(usual, files)))
+        guest.undo('; '.join(f'echo {value} >{file}'
+                             for value, file in zip(usual, files)))
 
 
 def test_a_page_on_its_way_to_the_disk_is_for_later(scene: Scene) -> None:
@@ -485,7 +486,7 @@ def held_by_a_module(guest: Guest, parameters: str) -> Iterator[None]:
     try:
         yield
     finally:
-        guest.check('rmmod rmapviz_hold')
+        guest.undo('rmmod rmapviz_hold')
 
 
 def test_a_page_with_a_mapping_that_is_not_to_be_found_is_for_later(

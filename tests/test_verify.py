@@ -146,7 +146,7 @@ def storm(guest: Guest, actors: str) -> Iterator[None]:
     try:
         yield
     finally:
-        guest.check('rm /tmp/storm; wait', 120)
+        guest.undo('rm /tmp/storm; wait', 120)
 
 
 def ask_in_storm(scene: Scene) -> List[Report]:

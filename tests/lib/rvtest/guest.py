@@ -125,7 +125,7 @@ class Guest:
         self._channel: Optional[socket.socket] = None
         self._received = b''
         command = qemu_command(series, memory_mb, 1 if icount else cpus,
-                               f'quiet {append}', icount, parallel)
+                               f'quiet loglevel=5 {append}', icount, parallel)
         # stderr in a file: a pipe that nobody reads would block QEMU
         self._stderr = open(self._dir / 'stderr', 'w+', encoding='utf-8')
         self._qemu = subprocess.Popen(
@@ -234,6 +234,12 @@ class Guest:
             raise GuestError(f'guest {self.series}: {command[:200]}: '
                              f'status {status}\n{output}')
         return output
+
+    def undo(self, command: str, timeout: float = 60) -> None:
+        """Put something back, unless the guest is past that: an error of its
+        own would hide what has broken it."""
+        if not self.broken:
+            self.check(command, timeout)
 
     def wait_for(self, condition: str, timeout: float = 60) -> None:
         """Until a command of the guest's shell succeeds."""

@@ -1,7 +1,8 @@
 """Guests that tests share: one at a time, booted when it is asked for."""
 
 from contextlib import ExitStack
-from typing import Callable, List, NamedTuple, Optional, Set, Tuple
+from typing import (
+    Callable, Dict, Hashable, List, NamedTuple, Optional, Set, Tuple)
 
 from . import vm
 from .disk import Disks
@@ -36,6 +37,8 @@ class Pool:
         self._guest: Optional[Guest] = None
         self._stage: Optional[Stage] = None
         self._told: Set[str] = set()
+        # what broke a guest is not to break the next one as well
+        self._fatal: Dict[Tuple[str, Machine], Dict[Hashable, str]] = {}
         self._stack = ExitStack()
 
     def guest(self, series: str, machine: Machine) -> Guest:
@@ -51,7 +54,8 @@ class Pool:
         """Where stories are told in that guest."""
         guest = self.guest(series, machine)
         if not self._stage:
-            self._stage = Stage(guest)
+            self._stage = Stage(guest, self._fatal.setdefault(
+                (series, machine), {}))
         return self._stage
 
     def end_scene(self) -> None:

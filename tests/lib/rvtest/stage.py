@@ -22,9 +22,11 @@ class Once(Generic[T]):
         self._what = what
         self._look: Optional[Callable[[], T]] = look
         self._seen: Optional[T] = None
-        self._failure: Optional[Exception] = None
+        self._failure: Optional[BaseException] = None
 
     def __call__(self) -> T:
+        if isinstance(self._failure, pytest.skip.Exception):
+            raise self._failure
         if self._failure:
             why, *_ = str(self._failure).splitlines() or ['']
             pytest.skip(f'{self._what} failed already: {why:.60}')
@@ -32,7 +34,8 @@ class Once(Generic[T]):
             look, self._look = self._look, None
             try:
                 self._seen = look()
-            except Exception as error:
+            except (Exception, pytest.skip.Exception,
+                    pytest.fail.Exception) as error:
                 self._failure = error
                 raise
         seen: T = self._seen    # type: ignore[assignment]
@@ -42,8 +45,11 @@ class Once(Generic[T]):
 class Stage:
     """The story that is told in a guest now, and what was seen of it."""
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest,
+                 fatal: Optional[Dict[Hashable, str]] = None) -> None:
+        """fatal has the stories that broke a guest, and how."""
         self.guest = guest
+        self._fatal = {} if fatal is None else fatal
         self._story: Optional[Hashable] = None
         self._stack = ExitStack()
         self._seen: Dict[Hashable, Once[Any]] = {}
@@ -54,20 +60,23 @@ class Stage:
         self._seen = {}
         self._stack.close()
 
-    def scene(self, story: Hashable, tell: Callable[[Scene], object]
-              ) -> Scene:
-        """The scene after that story; told unless it is the one that is on."""
+    def _begin(self, story: Hashable) -> None:
+        if story in self._fatal:
+            pytest.skip(f'it broke its guest already: {self._fatal[story]}')
         if self._story != story:
             self.clear()
             self._story = story
+
+    def scene(self, story: Hashable, tell: Callable[[Scene], object]
+              ) -> Scene:
+        """The scene after that story; told unless it is the one that is on."""
+        self._begin(story)
         return self.once('the story', lambda: self._tell(tell))
 
     def record(self, story: str, look: Callable[[], T]) -> T:
         """What is seen of a story that look tells by itself, from the first
         actor's start until all are gone."""
-        if self._story != story:
-            self.clear()
-            self._story = story
+        self._begin(story)
         return self.once(story, look)
 
     def _tell(self, tell: Callable[[Scene], object]) -> Scene:
@@ -77,5 +86,10 @@ class Stage:
 
     def once(self, what: str, look: Callable[[], T], *key: Hashable) -> T:
         """What a look at the scene shows, which is taken once."""
-        seen: T = self._seen.setdefault((what, key), Once(what, look))()
+        try:
+            seen: T = self._seen.setdefault((what, key), Once(what, look))()
+        except Exception as error:
+            if self.guest.broken:
+                self._fatal[self._story] = str(error).splitlines()[0]
+            raise
         return seen

@@ -1,0 +1,83 @@
+"""What tests stand on has to fail where it should; no guest boots for this."""
+
+from typing import List
+
+import pytest
+
+from rvtest.guest import complaints
+from rvtest.stage import Once
+
+ALARMING = (
+    'WARNING: CPU: 0 PID: 91 at mm/rmap.c:12 rmap_walk+0x0/0x30',
+    'BUG: KASAN: use-after-free in rv_walk+0x12/0x80 [rmapviz]',
+    'BUG: sleeping function called from invalid context at mm/slab.h:1',
+    'general protection fault, probably for non-canonical address',
+    'WARNING: possible circular locking dependency detected',
+    'rcu: INFO: rcu_sched self-detected stall on CPU',
+    'watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [ask:91]',
+    'BUG: Bad page state in process ask  pfn:1d2f3',
+    'refcount_t: underflow; use-after-free.',
+)
+HARMLESS = (
+    'rmapviz: loading out-of-tree module taints kernel.',
+    'Spectre V2 : WARNING: Unprivileged eBPF is enabled',
+    'random: crng init done',
+)
+
+
+@pytest.mark.parametrize('line', ALARMING)
+def test_a_line_that_means_trouble_is_a_complaint(line: str) -> None:
+    """In the middle of a log."""
+    log = f'[    1.0] before\n[    1.1] {line}\n[    1.2] after\n'
+    assert complaints(log) == [f'[    1.1] {line}']
+
+
+@pytest.mark.parametrize('line', HARMLESS)
+def test_a_line_that_means_nothing_is_no_complaint(line: str) -> None:
+    """Some CPUs are warned of at boot."""
+    assert complaints(f'[    1.0] {line}\n') == []
+
+
+def failing(calls: List[str]) -> Once[int]:
+    """A look that fails, and notes that it was taken."""
+    def look() -> int:
+        calls.append('look')
+        raise ValueError('broken')
+
+    return Once('the look', look)
+
+
+def test_what_fails_fails_once() -> None:
+    """The one who wanted it first is told."""
+    with pytest.raises(ValueError):
+        failing([])()
+
+
+def test_who_needs_what_failed_is_skipped() -> None:
+    """And it is not tried again."""
+    calls: List[str] = []
+    once = failing(calls)
+    for error in ValueError, pytest.skip.Exception:
+        with pytest.raises(error):
+            once()
+    assert calls == ['look']
+
+
+def test_a_look_that_is_skipped_stays_skipped() -> None:
+    """It is not taken for one that has seen nothing."""
+    def look() -> int:
+        pytest.skip('not here')
+
+    once = Once('the look', look)
+    for _ in range(2):
+        with pytest.raises(pytest.skip.Exception):
+            once()
+
+
+def test_what_is_seen_is_looked_at_once() -> None:
+    """However many want it."""
+    calls: List[str] = []
+    once = Once('the look', lambda: calls.append('look'))
+    once()
+    once()
+    assert calls == ['look']
