@@ -14,7 +14,7 @@ running := /lib/modules/$(shell uname -r)/build
 cache := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rmapviz
 
 # make test TESTS=tests/test_scenes.py K=mremap JOBS=1
-TESTS ?= tests
+TESTS ?=
 K ?=
 JOBS ?= $(shell nproc)
 # the distribution's, whatever is first in PATH
@@ -23,7 +23,7 @@ pytest := PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest
 sources = $(filter-out %.mod.c,$(wildcard *.c *.h))
 version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
 dkms_source = $(DESTDIR)/usr/src/rmapviz-$(version)
-documents = README.md CHANGELOG.md $(wildcard docs/*)
+documents = README.md CHANGELOG.md CONTRIBUTING.md $(wildcard docs/*)
 tools = $(wildcard tools/*.py)
 # take every version of it from DKMS, also one that it has half
 dkms_remove = \
@@ -56,11 +56,13 @@ shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make 
 demo: prepare-$(one_kernel) ## see what the module shows, in a guest
 	@tests/demo $(one_kernel)
 
-test: need-test $(kernels:%=prepare-%) ## build for and test with every kernel, or: make test KERNEL=7.3
-	@$(pytest) $(TESTS) $(if $(K),-k '$(K)') \
+# Tests build what they need; all of them need everything, so say how it goes.
+test: need-test $(if $(TESTS)$(K),,$(kernels:%=prepare-%)) ## everything, or: make test KERNEL=7.3 TESTS=tests/test_scenes.py K=mremap
+	@$(pytest) $(or $(TESTS),tests) $(if $(K),-k '$(K)') \
 		$(if $(filter-out 1,$(JOBS)),--numprocesses $(JOBS) --dist loadgroup)
 
 tested: ## all tests, and docs/tested.md says what came out
+	$(if $(TESTS)$(K),$(error tested is for all tests: no TESTS, no K))
 	@TESTED=1 $(MAKE) --no-print-directory test
 
 test-debug: ## the same with a 6.1 that has KASAN, lockdep and the like
@@ -86,7 +88,7 @@ dkms-install: ## build and install it on this system by DKMS, for later kernels 
 		$(dkms_remove); exit $$status; } >&2
 
 # DKMS 3.0 does not notice a copy that fails, so modinfo is asked in the end.
-dkms-steps: dkms-source
+dkms-steps: dkms-source ## add, build and install it, as part of dkms-install
 	dkms add rmapviz/$(version)
 	dkms build rmapviz/$(version)
 	dkms install rmapviz/$(version)

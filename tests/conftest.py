@@ -9,9 +9,10 @@ must be clean.
 
 import os
 import sys
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 from rvtest import tested, vm
 from rvtest.guest import Guest
@@ -23,6 +24,7 @@ pytest_plugins = ['rvtest.narrow']
 
 _IN_GUEST = {'guest', 'scene', 'stage'}
 _POOL = Pool()
+_MACHINES: Dict[str, Machine] = {}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -69,25 +71,32 @@ def stage(request: pytest.FixtureRequest, series: str) -> Stage:
 
 
 @pytest.fixture
-def note(record_property: object) -> object:
+def note(record_property: Callable[[str, object], None]
+         ) -> Callable[[str], None]:
     """Say something about a result, which the summary repeats."""
-    return lambda text: record_property('note', text)  # type: ignore
+    return lambda text: record_property('note', text)
 
 
 # -------------------------------------------------------- order and groups --
 
+def _series(item: pytest.Item) -> Optional[str]:
+    """The kernel that a test is run with, if any."""
+    callspec = getattr(item, 'callspec', None)
+    series: Optional[str] = callspec.params.get('series') if callspec else None
+    return series
+
+
 def _group(item: pytest.Item) -> str:
     """Tests of one group run one after another, by one worker."""
-    function = item
-    assert isinstance(function, pytest.Function)
-    series = function.callspec.params.get('series') \
-        if hasattr(function, 'callspec') else None
-    file = function.path.stem
+    assert isinstance(item, pytest.Function)
+    series = _series(item)
     if series is None:
-        return file
-    if not _IN_GUEST & set(function.fixturenames):
-        return f'{file}-{series}'
-    machine: Machine = getattr(function.module, 'MACHINE', PLAIN)
+        return item.path.stem
+    if not _IN_GUEST & set(item.fixturenames):
+        return f'{item.path.stem}-{series}'
+    machine: Machine = getattr(item.module, 'MACHINE', PLAIN)
+    if _MACHINES.setdefault(machine.name, machine) != machine:
+        raise pytest.UsageError(f'two machines are called {machine.name}')
     return f'{machine.name}-{series}'
 
 
@@ -108,6 +117,9 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     for i, item in enumerate(items):
         group = _group(item)
         item.add_marker(pytest.mark.xdist_group(group))
+        series = _series(item)
+        if series:
+            item.user_properties.append(('series', series))
         cost = getattr(getattr(item, 'module', None), 'SECONDS', 0)
         groups[group] = max(groups.get(group, 0), cost)
         story = _story(item)
@@ -148,18 +160,18 @@ def pytest_report_header() -> str:
 
 
 @pytest.hookimpl(trylast=True)      # type: ignore[misc]
-def pytest_terminal_summary(terminalreporter: object) -> None:
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """Notes, and what goes into docs/tested.md."""
-    stats = terminalreporter.stats  # type: ignore
+    stats = terminalreporter.stats
     reports = [report for kind in ('passed', 'failed', 'error', 'skipped')
                for report in stats.get(kind, ())]
     notes = [f'{report.nodeid.split("@")[0]}: {text}' for report in reports
              if getattr(report, 'when', '') == 'call'
              for name, text in report.user_properties if name == 'note']
     if notes:
-        terminalreporter.section('notes')   # type: ignore
+        terminalreporter.section('notes')
         for line in notes:
-            terminalreporter.line(line)     # type: ignore
+            terminalreporter.line(line)
     if os.environ.get('TESTED'):
         tested.write(reports)
 

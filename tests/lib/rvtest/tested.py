@@ -23,7 +23,7 @@ without a kernel is of tests that need none.
 '''
 
 _ROW = re.compile(r'^\| (.*?) \| (\w+) \| (\d+) \| (\d+) \| (\d+) \| '
-                  r'(\S+) \| (\w+) \|$', re.MULTILINE)
+                  r'(\S+) \| ([\w-]+) \|$', re.MULTILINE)
 
 Row = Tuple[str, ...]
 
@@ -32,18 +32,18 @@ def _old_rows() -> List[Row]:
     return _ROW.findall(_FILE.read_text()) if _FILE.exists() else []
 
 
-def _kernel(nodeid: str) -> str:
-    """The kernel in the name of a test, by its release."""
-    for series in vm.kernels():
-        if re.search(rf'[\[-]{re.escape(series)}[\]-]', nodeid):
+def _kernel(report: Any) -> str:
+    """The kernel that a test was run with, by its release."""
+    for name, series in report.user_properties:
+        if name == 'series':
             return f'{series}: {vm.release(series)}'
     return ''
 
 
 def _commit() -> str:
-    done = subprocess.run(['git', 'rev-parse', '--short=12', 'HEAD'],
-                          cwd=vm.TOP, check=True, text=True,
-                          stdout=subprocess.PIPE)
+    done = subprocess.run(
+        ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
+        cwd=vm.TOP, check=True, text=True, stdout=subprocess.PIPE)
     return done.stdout.strip()
 
 
@@ -52,7 +52,7 @@ def write(reports: List[Any]) -> None:
     counts: Dict[Tuple[str, str], Counter[str]] = {}
     for report in reports:
         file = report.nodeid.split('::')[0].rsplit('/', 1)[-1][:-len('.py')]
-        counts.setdefault((_kernel(report.nodeid), file),
+        counts.setdefault((_kernel(report), file),
                           Counter())[report.outcome] += 1
     today, commit = datetime.date.today().isoformat(), _commit()
     new: List[Row] = [
@@ -61,7 +61,8 @@ def write(reports: List[Any]) -> None:
         for (kernel, file), count in counts.items()]
     run = {(kernel.split(':')[0], file) for kernel, file, *_ in new}
     kept = [row for row in _old_rows()
-            if (row[0].split(':')[0], row[1]) not in run]
+            if (row[0].split(':')[0], row[1]) not in run
+            and (vm.TOP / 'tests' / f'{row[1]}.py').exists()]
     _FILE.parent.mkdir(exist_ok=True)
     _FILE.write_text(_HEAD + ''.join(
         f"| {' | '.join(row)} |\n" for row in sorted(kept + new, key=_order)))
