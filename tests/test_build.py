@@ -59,13 +59,16 @@ class Headers:
             r'^(#define LINUX_VERSION_CODE) .*',
             rf'\1 {major << 16 | minor << 8}')
 
-    def make(self, *options: str) -> Done:
-        """Build the module against them."""
+    def make(self, *options: str, more: str = '') -> Done:
+        """Build the module against them, with more at the end of its text
+        reports."""
         source = self._scratch / 'module'
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir()
         for file in [TOP / 'Kbuild', *TOP.glob('*.[ch]')]:
             shutil.copy(file, source)
+        with open(source / 'rmapviz_text.c', 'a', encoding='ascii') as text:
+            text.write(more)
         return subprocess.run(
             [VM / 'in-root', self._root, '--bind', source, '/src', *options,
              'make', '-C', self._build, 'M=/src', 'modules'],
@@ -147,3 +150,18 @@ def test_without_headers_make_says_in_one_line_what_to_install(
     line, = done.stdout.splitlines()
     assert 'apt-get install linux-headers-' in line
     assert done.returncode
+
+
+@pytest.mark.parametrize('more', (
+    pytest.param('#include "rmapviz_collect.h"\n', id='collect'),
+    pytest.param('#include <linux/rmap.h>\n', id='rmap'),
+    pytest.param('void rv_no(void);\nvoid rv_no(void)\n{\n\trcu_read_lock();'
+                 '\n}\n', id='rcu'),
+    pytest.param('void rv_no(void *p);\nvoid rv_no(void *p)\n{\n'
+                 '\tdown_read(p);\n}\n', id='rwsem')))
+def test_what_prints_cannot_lock_or_collect(headers: Headers, more: str
+                                            ) -> None:
+    """It is an error of the compiler, in the file that tries."""
+    done = headers.make(more=more)
+    assert done.returncode, done.stdout
+    assert 'error: ' in done.stdout and 'rmapviz_text' in done.stdout

@@ -13,6 +13,7 @@ from typing import Any, Dict, Iterator, List, Set
 import pytest
 
 from rvtest import layers
+from rvtest.schema import faults as schema_faults
 from rvtest.vm import TOP
 
 # What a query can never end with: insmod's, and one that stays inside.
@@ -26,6 +27,11 @@ DOCUMENTS = ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md',
 COLLECTS = ('rmapviz_walk.c', 'rmapviz_record.c', 'rmapviz_page.c',
             'rmapviz_lookup.c', 'rmapviz_snap.c', 'rmapviz_verify.c',
             'rmapviz_names.c', 'rmapviz_order.c', 'rmapviz_reclaim.c')
+# What comes after the locks.
+LOCKLESS = ('rmapviz.c', 'rmapviz_query.c', 'rmapviz_names.c',
+            'rmapviz_order.c', 'rmapviz_reclaim.c')
+
+# What prints.
 PRINTS = ('rmapviz_report.c', 'rmapviz_text.c', 'rmapviz_json.c',
           'rmapviz_words.c', 'rmapviz_report.h')
 
@@ -330,6 +336,12 @@ def test_what_drives_the_steps_includes_nothing_to_collect_with() -> None:
         & included('rmapviz.c') == set()
 
 
+def test_what_needs_no_rmap_lock_knows_no_rmap() -> None:
+    """Names, order and judgements come after the locks."""
+    assert mentions(r'<linux/rmap\.h>|_compat\.h|\banon_vma',
+                    some(list(LOCKLESS), module())) == []
+
+
 def test_compat_includes_nothing_of_ours() -> None:
     """Everybody who collects stands on it."""
     assert [header for header in included('rmapviz_compat.h')
@@ -530,6 +542,7 @@ def test_the_example_of_a_report_is_json_and_whole() -> None:
     assert set(json.loads(example)) == {
         'rmapviz', 'kernel', 'query', 'page', 'walk', 'reclaim',
         *tables_of_json()}
+    assert schema_faults(json.loads(example)) == []
 
 
 def words() -> Set[str]:
