@@ -157,7 +157,7 @@ def everywhere(guest: Guest) -> Dict[int, str]:
 def alike(before: Dict[int, str], after: Dict[int, str]) -> Dict[int, str]:
     """What was said of frames, where the same was said twice."""
     return {pfn: text for pfn, text in before.items() if pfn in after
-            and not differences(json.loads(text), json.loads(after[pfn]))}
+            and not differences(parse(text), parse(after[pfn]))}
 
 
 def look(series: str, vmcore: Path) -> Seen:
@@ -232,7 +232,7 @@ class Dumped:
         return self._vmcore
 
     def _rebuilder(self, suite: str) -> 'Once[Dict[Key, str]]':
-        """The answers by the drgn of a suite; an old one has no helper to
+        """The answers by the drgn of a suite; an old one has no function to
         list the VMAs of a process."""
         return Once(f'the drgn of {suite}', lambda: rebuild(
             self.series, self.vmcore, {
@@ -453,7 +453,7 @@ def deep(request: pytest.FixtureRequest) -> Report:
 
 
 @pytest.mark.parametrize('what', MUTATIONS)
-def test_compare_notices(deep: Report, what: str) -> None:
+def test_compare_notices_what_differs(deep: Report, what: str) -> None:
     """A difference."""
     change, sign = MUTATIONS[what]
     changed = copy.deepcopy(deep)

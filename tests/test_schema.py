@@ -163,7 +163,7 @@ def test_hex_is_written_in_one_way(sample: str, wrong: str) -> None:
                    and value is not None, set_to(lambda _: wrong)) == []
 
 
-def test_permissions() -> None:
+def test_permissions_of_a_vma_are_four_letters() -> None:
     """rwxp, each in its place."""
     assert passing('anon', lambda _, way: bool(way[-1] == 'perms'),
                    set_to(lambda value: value[::-1])) == []
@@ -259,7 +259,7 @@ CONTRADICTIONS: Dict[str, Tuple[str, Callable[[Report], None], str]] = {
 
 
 @pytest.mark.parametrize('what', CONTRADICTIONS)
-def test_contradiction(what: str) -> None:
+def test_a_report_that_contradicts_itself_is_refused(what: str) -> None:
     """What a report says goes with what it was asked, and with the rest."""
     sample, change, told = CONTRADICTIONS[what]
     report = json.loads(SAMPLES[sample])
@@ -268,7 +268,7 @@ def test_contradiction(what: str) -> None:
         schema.faults(report)
 
 
-def test_strays_are_places() -> None:
+def test_a_mismatch_is_an_address_and_who_has_it() -> None:
     """Where scan and walk differ there are an address and who has it."""
     report = json.loads(SAMPLES['verify'])
     report['verify']['missing'] = [{'addr': '0x1000', 'mm': 1}]

@@ -1,6 +1,5 @@
 """make shell ROOT=debian: a guest with a libc, a shell and a server."""
 
-import json
 import os
 import pty
 import re
@@ -14,7 +13,7 @@ import pytest
 
 from rvtest import debian, vm
 from rvtest.guest import Guest
-from rvtest.report import Report, mappings
+from rvtest.report import Report, parse, mappings
 
 # A root is made for each suite, so not with all kernels.  Always the same
 # list: a fixture lives as long as its parameter is the same object.
@@ -50,8 +49,7 @@ def page_of_heap(system: Guest, number: int) -> Report:
         "heap=0x$(sed -n '/\\[heap]/s/-.*//p' /proc/$pid/maps)",
         'exec 3<>/sys/kernel/debug/rmapviz',
         f'echo "pid $pid $((heap + {number} * 4096)) json" >&3', 'cat <&3')
-    report: Report = json.loads(answer)
-    return report
+    return parse(answer)
 
 
 def test_the_root_is_of_the_kernels_suite(system: Guest, series: str) -> None:
