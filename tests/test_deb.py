@@ -120,16 +120,17 @@ def test_it_has_what_dkms_builds_from(packages: Packages) -> None:
                  '*.[ch]', 'Kbuild', 'dkms.conf') == []
 
 
-def test_it_has_the_tools(packages: Packages) -> None:
+def test_the_package_has_the_tools(packages: Packages) -> None:
     """The drgn script, and what compares reports."""
     assert lacks(packages.tree / 'usr/share/rmapviz', TOP / 'tools',
                  '*.py') == []
 
 
-def test_it_has_the_documents(packages: Packages) -> None:
+def test_the_package_has_the_documents(packages: Packages) -> None:
     """As they are, for they link to one another."""
     assert lacks(packages.tree / f'usr/share/doc/{PACKAGE}', TOP,
-                 'README.md', 'CHANGELOG.md', 'docs/*') == []
+                 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md',
+                 'docs/*') == []
 
 
 @pytest.mark.parametrize('tool', sorted(
@@ -169,7 +170,8 @@ def journey(series: str, packages: Packages) -> Iterator[Journey]:
 
 
 @each_step
-def test_dpkg_does_it(journey: Journey, step: str) -> None:
+def test_dpkg_installs_upgrades_and_purges_the_package(
+        journey: Journey, step: str) -> None:
     """Its status is 0."""
     assert journey.done(step).returncode == 0, journey.done(step).stdout
 

@@ -229,7 +229,7 @@ def test_the_guest_has_loaded_it(loaded: Loaded) -> None:
     assert loaded.version == f'{version()}\n'
 
 
-def test_it_explains_itself(loaded: Loaded) -> None:
+def test_what_dkms_made_explains_itself(loaded: Loaded) -> None:
     """To who reads before a question."""
     assert loaded.usage.startswith(f'rmapviz {version()}: ')
 
