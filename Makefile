@@ -39,7 +39,7 @@ need_dkms = \
 
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
-.PHONY: module shell demo test tested test-debug check clean clean-cache help
+.PHONY: module shell demo test tested test-debug bench check clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
 ifeq ($(KERNEL),)
@@ -67,6 +67,16 @@ tested: ## all tests, and docs/tested.md says what came out
 
 test-debug: ## the same with a 6.1 that has KASAN, lockdep and the like
 	@$(MAKE) --no-print-directory test KERNEL=6.1-debug
+
+# The two kernels that are documented; make bench KERNEL=6.12 shows others.
+bench_kernels = $(or $(KERNEL),6.1 7.3)
+
+bench: need-run ## what questions cost, in instructions: docs/performance.md
+	@mkdir -p build
+	@set -e; for k in $(bench_kernels); do tests/vm/build $$k; \
+		tests/vm/initramfs $$k; done
+	@tests/bench/run --json build/bench.json \
+		$(if $(KERNEL),,--document docs/performance.md) $(bench_kernels)
 
 check: need-check ## style checks
 	@tests/check-style

@@ -78,7 +78,8 @@ def accelerator(parallel: bool = False) -> str:
 
 def qemu_command(series: str, memory_mb: int = 1024, cpus: int = 2,
                  append: str = '', icount: bool = False,
-                 parallel: bool = False) -> List[str]:
+                 parallel: bool = False,
+                 cpu: str = 'max,la57=off') -> List[str]:
     """The QEMU command for a guest, without console and channels."""
     accel = 'tcg' if icount else accelerator(parallel)
     if vm.is_debug(series):
@@ -92,7 +93,7 @@ def qemu_command(series: str, memory_mb: int = 1024, cpus: int = 2,
                # the self-tests of ciphers take longer than all the rest
                '-append', 'console=ttyS0 panic=-1 oops=panic '
                f'cryptomgr.notests {append}',
-               '-cpu', 'host' if accel == 'kvm' else 'max,la57=off']
+               '-cpu', 'host' if accel == 'kvm' else cpu]
     if icount:
         command += ['-icount', 'shift=0,sleep=off']
     return command
@@ -107,7 +108,8 @@ class Guest:
     def __init__(self, series: str, memory_mb: int = 1024, cpus: int = 2,
                  append: str = '', icount: bool = False,
                  extra_args: Sequence[str] = (), parallel: bool = False,
-                 boot_timeout: float = 120) -> None:
+                 boot_timeout: float = 120,
+                 cpu: str = 'max,la57=off') -> None:
         """Boot it; append is more kernel command line.
 
         icount makes the guest's clock count instructions, so that a cost
@@ -125,7 +127,8 @@ class Guest:
         self._channel: Optional[socket.socket] = None
         self._received = b''
         command = qemu_command(series, memory_mb, 1 if icount else cpus,
-                               f'quiet loglevel=5 {append}', icount, parallel)
+                               f'quiet loglevel=5 {append}', icount, parallel,
+                               cpu)
         # stderr in a file: a pipe that nobody reads would block QEMU
         self._stderr = open(self._dir / 'stderr', 'w+', encoding='utf-8')
         self._qemu = subprocess.Popen(
