@@ -35,6 +35,7 @@ int rv_find_names(struct rv_snap *s);
 int rv_put_in_order(struct rv_snap *s);
 void rv_judge_reclaim(struct rv_snap *s);
 
+void rv_report_prepare(struct rv_snap *s);
 u64 rv_report_items(const struct rv_snap *s);
 void rv_report_show(struct seq_file *m, const struct rv_snap *s, u64 item);
 void rv_report_usage(struct seq_file *m);

@@ -5,138 +5,205 @@
  * 64-bit values that may pass 2^53 are hex strings; counts, ids, PFNs and pids
  * are numbers.  Bytes of names beyond ASCII are escaped one by one.
  */
+#include <linux/bitops.h>
+#include <linux/kernel.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
 #include <linux/utsname.h>
 
 #include "rmapviz_report.h"
 
-static void json_string(struct seq_file *m, const char *string)
+static void json_string(struct rv_emit *e, const char *string)
 {
 	const unsigned char *c;
 
-	seq_putc(m, '"');
+	rv_emit_char(e, '"');
 	for (c = (const unsigned char *)string; *c; c++) {
-		if (*c == '"' || *c == '\\')
-			seq_printf(m, "\\%c", *c);
-		else if (*c >= 0x20 && *c < 0x7f)
-			seq_putc(m, *c);
-		else
-			seq_printf(m, "\\u%04x", *c);
+		if (*c == '"' || *c == '\\') {
+			rv_emit_char(e, '\\');
+			rv_emit_char(e, *c);
+		} else if (*c >= 0x20 && *c < 0x7f) {
+			rv_emit_char(e, *c);
+		} else {
+			rv_emit(e, "\\u00");
+			rv_emit_char(e, rv_hex_digits[*c >> 4]);
+			rv_emit_char(e, rv_hex_digits[*c & 15]);
+		}
 	}
-	seq_putc(m, '"');
+	rv_emit_char(e, '"');
 }
 
 /* A string, or null. */
-static void json_name(struct seq_file *m, const char *name)
+static void json_name(struct rv_emit *e, const char *name)
 {
 	if (name)
-		json_string(m, name);
+		json_string(e, name);
 	else
-		seq_puts(m, "null");
+		rv_emit(e, "null");
 }
 
-static const char *json_bool(bool value)
-{
-	return value ? "true" : "false";
-}
+/* The next member of an object: its name, and what it has. */
+#define json_u64(_e, _name, _value)               \
+	do {                                      \
+		rv_emit(_e, ", \"" _name "\": "); \
+		rv_emit_u64(_e, _value);          \
+	} while (0)
+
+#define json_s64(_e, _name, _value)               \
+	do {                                      \
+		rv_emit(_e, ", \"" _name "\": "); \
+		rv_emit_s64(_e, _value);          \
+	} while (0)
+
+#define json_hex(_e, _name, _value)                 \
+	do {                                        \
+		rv_emit(_e, ", \"" _name "\": \""); \
+		rv_emit_hex(_e, _value);            \
+		rv_emit_char(_e, '"');              \
+	} while (0)
+
+#define json_word(_e, _name, _word)                 \
+	do {                                        \
+		rv_emit(_e, ", \"" _name "\": \""); \
+		rv_emit_word(_e, _word);            \
+		rv_emit_char(_e, '"');              \
+	} while (0)
+
+#define json_bool(_e, _name, _value)                           \
+	do {                                                   \
+		if (_value)                                    \
+			rv_emit(_e, ", \"" _name "\": true");  \
+		else                                           \
+			rv_emit(_e, ", \"" _name "\": false"); \
+	} while (0)
 
 /* An id of another record, or null. */
-static void json_ref(struct seq_file *m, const char *name, u32 id)
-{
-	if (id == RV_NONE)
-		seq_printf(m, ", \"%s\": null", name);
-	else
-		seq_printf(m, ", \"%s\": %u", name, id);
-}
+#define json_ref(_e, _name, _id)                              \
+	do {                                                  \
+		if ((_id) == RV_NONE)                         \
+			rv_emit(_e, ", \"" _name "\": null"); \
+		else                                          \
+			json_u64(_e, _name, _id);             \
+	} while (0)
 
-static void json_ptr(struct seq_file *m, const struct rv_snap *s,
+static void json_ptr(struct rv_emit *e, const struct rv_snap *s,
 		     unsigned long ptr)
 {
 	if (s->query.opts & RV_OPT_PTRS)
-		seq_printf(m, ", \"ptr\": \"0x%lx\"", ptr);
+		json_hex(e, "ptr", ptr);
 }
 
-/* A list of names, which are parted by '|'. */
-static void json_names(struct seq_file *m, const char *key, char *names)
+/* A list of the names of the bits that are set. */
+static void json_bits(struct rv_emit *e, unsigned long bits,
+		      const struct rv_word *words)
 {
-	const char *name, *comma = "";
+	bool first = true;
 
-	seq_printf(m, ", \"%s\": [", key);
-	while ((name = strsep(&names, "|"))) {
-		if (*name)
-			seq_printf(m, "%s\"%s\"", comma, name);
-		comma = ", ";
+	rv_emit_char(e, '[');
+	for (; bits; bits &= bits - 1) {
+		if (first)
+			rv_emit_char(e, '"');
+		else
+			rv_emit(e, ", \"");
+		first = false;
+		rv_emit_word(e, &words[__ffs(bits)]);
+		rv_emit_char(e, '"');
 	}
-	seq_putc(m, ']');
+	rv_emit_char(e, ']');
 }
 
 /* ----------------------------------------------------------------- page -- */
 
-static void json_counts(struct seq_file *m, const struct rv_page *page)
+static void json_counts(struct rv_emit *e, const struct rv_page *page)
 {
-	seq_printf(m, ", \"mapcount\": %lld, \"folio_mapcount\": %lld",
-		   page->mapcount, page->folio_mapcount);
-	seq_printf(m, ", \"refcount\": %lld", page->refcount);
-	if (rv_kind_mapped(page->kind))
-		seq_printf(m, ", \"expected_refs\": %lld, \"pins\": %lld",
-			   page->expected_refs,
-			   page->refcount - page->expected_refs);
-	else
-		seq_puts(m, ", \"expected_refs\": null, \"pins\": null");
+	json_s64(e, "mapcount", page->mapcount);
+	json_s64(e, "folio_mapcount", page->folio_mapcount);
+	json_s64(e, "refcount", page->refcount);
+	if (rv_kind_mapped(page->kind)) {
+		json_s64(e, "expected_refs", page->expected_refs);
+		json_s64(e, "pins", page->refcount - page->expected_refs);
+	} else {
+		rv_emit(e, ", \"expected_refs\": null, \"pins\": null");
+	}
 }
 
-static void json_page(struct seq_file *m, const struct rv_snap *s)
+static void json_page_flags(struct rv_emit *e, const struct rv_page *page)
+{
+	const char *comma = "", *name;
+	u32 i = 0;
+
+	rv_emit(e, ", \"flags\": [");
+	while ((name = rv_next_page_flag(page, &i))) {
+		rv_emit_string(e, comma);
+		rv_emit_char(e, '"');
+		rv_emit_string(e, name);
+		rv_emit_char(e, '"');
+		comma = ", ";
+	}
+	rv_emit_char(e, ']');
+}
+
+static void json_page(struct rv_emit *e, const struct rv_snap *s)
 {
 	const struct rv_page *page = &s->page;
-	char flags[RV_FLAGS_LEN];
 
-	seq_printf(m, "{\"pfn\": %llu, \"head\": %llu, \"order\": %u",
-		   page->pfn, page->head, page->order);
-	seq_printf(m, ", \"kind\": \"%s\"", rv_kind_names[page->kind]);
-	rv_page_flag_names(flags, sizeof(flags), page);
-	json_names(m, "flags", flags);
-	if (page->mapping == RV_MAPPING_NONE)
-		seq_puts(m, ", \"mapping\": null, \"index\": null");
-	else
-		seq_printf(m, ", \"mapping\": \"%s\", \"index\": \"0x%llx\"",
-			   rv_mapping_names[page->mapping], page->index);
+	rv_emit(e, "{\"pfn\": ");
+	rv_emit_u64(e, page->pfn);
+	json_u64(e, "head", page->head);
+	json_u64(e, "order", page->order);
+	json_word(e, "kind", &rv_kind_words[page->kind]);
+	json_page_flags(e, page);
+	if (page->mapping == RV_MAPPING_NONE) {
+		rv_emit(e, ", \"mapping\": null, \"index\": null");
+	} else {
+		json_word(e, "mapping", &rv_mapping_words[page->mapping]);
+		json_hex(e, "index", page->index);
+	}
 }
 
 /* The rest of the page; a long name has an item of its own. */
 static void json_page_file(struct seq_file *m, const struct rv_snap *s)
 {
-	if (s->query.target == RV_TARGET_PID)
-		return;
-	seq_puts(m, ", \"file\": ");
-	json_name(m, s->page_file);
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
+	if (s->query.target != RV_TARGET_PID) {
+		rv_emit(&e, ", \"file\": ");
+		json_name(&e, s->page_file);
+	}
+	rv_emit_end(&e);
 }
 
 static void json_page_counts(struct seq_file *m, const struct rv_snap *s)
 {
-	const struct rv_page *page = &s->page;
+	struct rv_emit e;
 
-	if (s->query.target == RV_TARGET_PID)
-		return;
-	json_counts(m, page);
-	json_ptr(m, s, page->ptr);
-	if (s->query.opts & RV_OPT_PTRS)
-		seq_printf(m, ", \"mapping_ptr\": \"0x%lx\"",
-			   page->mapping_ptr);
-	seq_putc(m, '}');
+	rv_emit_begin(&e, m);
+	if (s->query.target != RV_TARGET_PID) {
+		json_counts(&e, &s->page);
+		json_ptr(&e, s, s->page.ptr);
+		if (s->query.opts & RV_OPT_PTRS)
+			json_hex(&e, "mapping_ptr", s->page.mapping_ptr);
+		rv_emit_char(&e, '}');
+	}
+	rv_emit_end(&e);
 }
 
 static void json_head(struct seq_file *m, const struct rv_snap *s)
 {
-	seq_puts(m, "{\"rmapviz\": 1, \"kernel\": ");
-	json_string(m, init_utsname()->release);
-	seq_puts(m, ", \"query\": ");
-	json_string(m, s->query.text);
-	seq_puts(m, ",\n \"page\": ");
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
+	rv_emit(&e, "{\"rmapviz\": 1, \"kernel\": ");
+	json_string(&e, init_utsname()->release);
+	rv_emit(&e, ", \"query\": ");
+	json_string(&e, s->query.text);
+	rv_emit(&e, ",\n \"page\": ");
 	if (s->query.target == RV_TARGET_PID)
-		seq_puts(m, "null");
+		rv_emit(&e, "null");
 	else
-		json_page(m, s);
+		json_page(&e, s);
+	rv_emit_end(&e);
 }
 
 /* -------------------------------------------------------------- records -- */
@@ -149,9 +216,15 @@ static u32 json_count(const struct rv_snap *s, enum rv_table_id id)
 static void json_table(struct seq_file *m, const struct rv_snap *s,
 		       enum rv_table_id id, const char *name)
 {
-	if (s->query.opts & RV_OPT_BRIEF)
-		return;
-	seq_printf(m, ",\n \"%s\": [%s", name, rv_len(s, id) ? "" : "]");
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
+	if (!(s->query.opts & RV_OPT_BRIEF)) {
+		rv_emit(&e, ",\n \"");
+		rv_emit_string(&e, name);
+		rv_emit_string(&e, rv_len(s, id) ? "\": [" : "\": []");
+	}
+	rv_emit_end(&e);
 }
 
 /* Defines count and heading of the section of a table. */
@@ -176,129 +249,162 @@ JSON_TABLE(mms, "mms", RV_MMS)
 JSON_TABLE(vmas, "vmas", RV_VMAS)
 JSON_TABLE(ptes, "ptes", RV_PTES)
 
-static void json_open(struct seq_file *m, u32 i)
+/* A record of a table begins; those after the first one follow a comma. */
+static __always_inline void json_begin(struct rv_emit *e, struct seq_file *m,
+				       u32 i)
 {
-	seq_puts(m, i ? ",\n  {" : "\n  {");
+	rv_emit_begin(e, m);
+	if (i)
+		rv_emit_char(e, ',');
+	rv_emit(e, "\n  {");
 }
 
-static void json_close(struct seq_file *m, const struct rv_snap *s,
-		       enum rv_table_id id, u32 i)
+/* It ends, and with the last one the table. */
+static __always_inline void json_end(struct rv_emit *e, const struct rv_snap *s,
+				     enum rv_table_id id, u32 i)
 {
-	seq_puts(m, i + 1 == rv_len(s, id) ? "}]" : "}");
+	rv_emit_char(e, '}');
+	if (i + 1 == rv_len(s, id))
+		rv_emit_char(e, ']');
+	rv_emit_end(e);
+}
+
+static __always_inline void json_id(struct rv_emit *e, u32 id)
+{
+	rv_emit(e, "\"id\": ");
+	rv_emit_u64(e, id);
 }
 
 static void json_av(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
 	const struct rv_av *av = rv_av_at(s, i);
+	struct rv_emit e;
 
-	json_open(m, i);
-	seq_printf(m, "\"id\": %u", i);
-	json_ref(m, "root", av->root);
-	json_ref(m, "parent", av->parent);
-	seq_printf(m, ", \"level\": %u, \"refcount\": %u", av->level,
-		   av->refcount);
-	seq_printf(m, ", \"children\": %llu, \"active_vmas\": %llu",
-		   av->children, av->active_vmas);
-	seq_printf(m, ", \"on_page\": %s", json_bool(av->on_page));
-	json_ptr(m, s, av->key.ptr);
-	json_close(m, s, RV_AVS, i);
+	json_begin(&e, m, i);
+	json_id(&e, i);
+	json_ref(&e, "root", av->root);
+	json_ref(&e, "parent", av->parent);
+	json_u64(&e, "level", av->level);
+	json_u64(&e, "refcount", av->refcount);
+	json_u64(&e, "children", av->children);
+	json_u64(&e, "active_vmas", av->active_vmas);
+	json_bool(&e, "on_page", av->on_page);
+	json_ptr(&e, s, av->key.ptr);
+	json_end(&e, s, RV_AVS, i);
 }
 
 static void json_avc(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
 	const struct rv_avc *avc = rv_avc_at(s, i);
+	struct rv_emit e;
 
-	json_open(m, i);
-	seq_printf(m, "\"id\": %u", i);
-	json_ref(m, "anon_vma", avc->av);
-	json_ref(m, "vma", avc->vma);
-	seq_printf(m, ", \"role\": \"%s\"", avc->own ? "own" : "bridge");
-	json_ptr(m, s, avc->ptr);
-	json_close(m, s, RV_AVCS, i);
+	json_begin(&e, m, i);
+	json_id(&e, i);
+	json_ref(&e, "anon_vma", avc->av);
+	json_ref(&e, "vma", avc->vma);
+	if (rv_avc_is_own(s, avc))
+		rv_emit(&e, ", \"role\": \"own\"");
+	else
+		rv_emit(&e, ", \"role\": \"bridge\"");
+	json_ptr(&e, s, avc->ptr);
+	json_end(&e, s, RV_AVCS, i);
 }
 
 static void json_mm(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
 	const struct rv_mm *mm = rv_mm_at(s, i);
+	struct rv_emit e;
 	u32 t;
 
-	json_open(m, i);
-	seq_printf(m, "\"id\": %u, \"pid\": %d, \"comm\": ", i, mm->pid);
-	json_string(m, mm->comm);
-	seq_puts(m, ", \"tasks\": [");
-	for (t = 0; t < mm->nr_tasks; t++)
-		seq_printf(m, "%s%d", t ? ", " : "",
-			   rv_task_at(s, mm->first_task + t)->pid);
-	seq_putc(m, ']');
-	json_ptr(m, s, mm->key.ptr);
-	json_close(m, s, RV_MMS, i);
+	json_begin(&e, m, i);
+	json_id(&e, i);
+	json_s64(&e, "pid", mm->pid);
+	rv_emit(&e, ", \"comm\": ");
+	json_string(&e, mm->comm);
+	rv_emit(&e, ", \"tasks\": [");
+	for (t = 0; t < mm->nr_tasks; t++) {
+		if (t)
+			rv_emit(&e, ", ");
+		rv_emit_s64(&e, rv_task_at(s, mm->first_task + t)->pid);
+	}
+	rv_emit_char(&e, ']');
+	json_ptr(&e, s, mm->key.ptr);
+	json_end(&e, s, RV_MMS, i);
 }
 
 static void json_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
 	const struct rv_vma *vma = rv_vma_at(s, i);
+	struct rv_emit e;
 	char perms[5];
 
-	json_open(m, i);
-	seq_printf(m, "\"id\": %u", i);
-	json_ref(m, "mm", vma->mm);
-	seq_printf(m, ", \"start\": \"0x%llx\", \"end\": \"0x%llx\"",
-		   vma->start, vma->end);
-	seq_printf(m, ", \"perms\": \"%s\", \"pgoff\": \"0x%llx\"",
-		   rv_vma_perms(vma, perms), vma->pgoff);
-	seq_puts(m, ", \"name\": ");
-	json_name(m, rv_vma_name(s, vma));
-	json_ref(m, "anon_vma", vma->av);
-	seq_printf(m, ", \"visited\": %s, \"mapped\": %s",
-		   json_bool(vma->visited), json_bool(vma->mapped));
-	json_ptr(m, s, vma->key.ptr);
-	json_close(m, s, RV_VMAS, i);
+	json_begin(&e, m, i);
+	json_id(&e, i);
+	json_ref(&e, "mm", vma->mm);
+	json_hex(&e, "start", vma->start);
+	json_hex(&e, "end", vma->end);
+	rv_emit(&e, ", \"perms\": \"");
+	rv_emit_bytes(&e, rv_vma_perms(vma, perms), 4);
+	rv_emit_char(&e, '"');
+	json_hex(&e, "pgoff", vma->pgoff);
+	rv_emit(&e, ", \"name\": ");
+	json_name(&e, rv_vma_name(s, vma));
+	json_ref(&e, "anon_vma", vma->av);
+	json_bool(&e, "visited", vma->visited);
+	json_bool(&e, "mapped", vma->mapped);
+	json_ptr(&e, s, vma->key.ptr);
+	json_end(&e, s, RV_VMAS, i);
 }
 
 static void json_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
 	const struct rv_pte *pte = rv_pte_at(s, i);
-	char flags[RV_FLAGS_LEN];
+	struct rv_emit e;
 
-	json_open(m, i);
-	seq_printf(m, "\"pfn\": %llu, \"pages\": %u", pte->pfn, pte->pages);
-	json_ref(m, "vma", pte->vma);
-	seq_printf(m, ", \"addr\": \"0x%llx\", \"level\": \"%s\"", pte->addr,
-		   rv_level_names[pte->level]);
-	seq_printf(m, ", \"value\": \"0x%llx\"", pte->value);
-	rv_pte_flag_names(flags, sizeof(flags), pte->flags);
-	json_names(m, "flags", flags);
-	seq_printf(m, ", \"pkey\": %u", pte->pkey);
-	json_close(m, s, RV_PTES, i);
+	json_begin(&e, m, i);
+	rv_emit(&e, "\"pfn\": ");
+	rv_emit_u64(&e, pte->pfn);
+	json_u64(&e, "pages", pte->pages);
+	json_ref(&e, "vma", pte->vma);
+	json_hex(&e, "addr", pte->addr);
+	json_word(&e, "level", &rv_level_words[pte->level]);
+	json_hex(&e, "value", pte->value);
+	rv_emit(&e, ", \"flags\": ");
+	json_bits(&e, pte->flags, rv_pte_flag_words);
+	json_u64(&e, "pkey", pte->pkey);
+	json_end(&e, s, RV_PTES, i);
 }
 
-static void json_reclaim(struct seq_file *m, const struct rv_snap *s)
+static void json_reclaim(struct rv_emit *e, const struct rv_snap *s)
 {
-	char reasons[RV_FLAGS_LEN];
-
-	seq_puts(m, ",\n \"reclaim\": ");
 	if (!rv_has_reclaim(s)) {
-		seq_puts(m, "null");
+		rv_emit(e, ",\n \"reclaim\": null");
 		return;
 	}
-	seq_printf(m, "{\"outcome\": \"%s\"",
-		   rv_outcome_names[s->reclaim.outcome]);
-	rv_reason_names(reasons, sizeof(reasons), s->reclaim.reasons);
-	json_names(m, "reasons", reasons);
-	seq_putc(m, '}');
+	rv_emit(e, ",\n \"reclaim\": {\"outcome\": \"");
+	rv_emit_word(e, &rv_outcome_words[s->reclaim.outcome]);
+	rv_emit(e, "\", \"reasons\": ");
+	json_bits(e, s->reclaim.reasons, rv_reason_words);
+	rv_emit_char(e, '}');
 }
 
 static void json_tail(struct seq_file *m, const struct rv_snap *s)
 {
-	seq_printf(m, ",\n \"walk\": {\"visited\": %u, \"mapped\": %u",
-		   s->visited, s->mapped);
-	seq_printf(m, ", \"tree_vmas\": %u, \"lock_ns\": %llu", s->tree_vmas,
-		   s->lock_ns);
-	seq_printf(m, ", \"retries\": %u, \"lost\": %llu}", s->retries,
-		   s->lost);
-	json_reclaim(m, s);
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
+	rv_emit(&e, ",\n \"walk\": {\"visited\": ");
+	rv_emit_u64(&e, s->visited);
+	json_u64(&e, "mapped", s->mapped);
+	json_u64(&e, "tree_vmas", s->tree_vmas);
+	json_u64(&e, "lock_ns", s->lock_ns);
+	json_u64(&e, "retries", s->retries);
+	json_u64(&e, "lost", s->lost);
+	rv_emit_char(&e, '}');
+	json_reclaim(&e, s);
 	if (!(s->query.opts & RV_OPT_VERIFY))
-		seq_puts(m, "}\n");
+		rv_emit(&e, "}\n");
+	rv_emit_end(&e);
 }
 
 /* ---------------------------------------------------------------- verify -- */
@@ -315,48 +421,67 @@ static u32 json_count_extra(const struct rv_snap *s)
 
 static void json_head_missing(struct seq_file *m, const struct rv_snap *s)
 {
-	if (!(s->query.opts & RV_OPT_VERIFY))
-		return;
-	seq_printf(m, ",\n \"history\": {\"scan\": {\"mms\": %llu",
-		   s->scan.mms);
-	seq_printf(m, ", \"vmas\": %llu, \"entries\": %llu}}", s->scan.vmas,
-		   s->scan.entries);
-	seq_printf(m, ",\n \"verify\": {\"found\": %llu, \"changed\": %llu",
-		   s->scan.found, s->scan.changed);
-	seq_printf(m, ", \"missing\": [%s", rv_len(s, RV_MISSING) ? "" : "]");
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
+	if (s->query.opts & RV_OPT_VERIFY) {
+		rv_emit(&e, ",\n \"history\": {\"scan\": {\"mms\": ");
+		rv_emit_u64(&e, s->scan.mms);
+		json_u64(&e, "vmas", s->scan.vmas);
+		json_u64(&e, "entries", s->scan.entries);
+		rv_emit(&e, "}},\n \"verify\": {\"found\": ");
+		rv_emit_u64(&e, s->scan.found);
+		json_u64(&e, "changed", s->scan.changed);
+		rv_emit_string(&e, rv_len(s, RV_MISSING) ? ", \"missing\": [" :
+							   ", \"missing\": []");
+	}
+	rv_emit_end(&e);
 }
 
 static void json_head_extra(struct seq_file *m, const struct rv_snap *s)
 {
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
 	if (s->query.opts & RV_OPT_VERIFY)
-		seq_printf(m, ", \"extra\": [%s",
-			   rv_len(s, RV_EXTRA) ? "" : "]");
+		rv_emit_string(&e, rv_len(s, RV_EXTRA) ? ", \"extra\": [" :
+							 ", \"extra\": []");
+	rv_emit_end(&e);
 }
 
-static void json_mismatch(struct seq_file *m,
-			  const struct rv_mismatch *mismatch, u32 i)
+static void json_mismatch(struct seq_file *m, const struct rv_snap *s,
+			  enum rv_table_id id, u32 i)
 {
-	json_open(m, i);
-	seq_printf(m, "\"addr\": \"0x%llx\"", mismatch->addr);
-	json_ref(m, "mm", mismatch->mm);
+	const struct rv_mismatch *mismatch =
+		id == RV_MISSING ? rv_missing_at(s, i) : rv_extra_at(s, i);
+	struct rv_emit e;
+
+	json_begin(&e, m, i);
+	rv_emit(&e, "\"addr\": \"");
+	rv_emit_hex(&e, mismatch->addr);
+	rv_emit_char(&e, '"');
+	json_ref(&e, "mm", mismatch->mm);
+	json_end(&e, s, id, i);
 }
 
 static void json_missing(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	json_mismatch(m, rv_missing_at(s, i), i);
-	json_close(m, s, RV_MISSING, i);
+	json_mismatch(m, s, RV_MISSING, i);
 }
 
 static void json_extra(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
-	json_mismatch(m, rv_extra_at(s, i), i);
-	json_close(m, s, RV_EXTRA, i);
+	json_mismatch(m, s, RV_EXTRA, i);
 }
 
 static void json_end_verify(struct seq_file *m, const struct rv_snap *s)
 {
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
 	if (s->query.opts & RV_OPT_VERIFY)
-		seq_puts(m, "}}\n");
+		rv_emit(&e, "}}\n");
+	rv_emit_end(&e);
 }
 
 const struct rv_section rv_json_sections[] = {
@@ -374,3 +499,5 @@ const struct rv_section rv_json_sections[] = {
 	{ .head = json_end_verify },
 	{}
 };
+
+static_assert(ARRAY_SIZE(rv_json_sections) <= RV_SECTIONS_MAX);

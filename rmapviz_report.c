@@ -20,21 +20,34 @@ static u64 rv_section_items(const struct rv_section *section,
 }
 
 /**
+ * rv_report_prepare() - find out of how many items a report consists
+ * @s: the snapshot, finished
+ *
+ * Context: Any.
+ */
+void rv_report_prepare(struct rv_snap *s)
+{
+	const struct rv_section *section = rv_sections(s);
+	u64 items = 0;
+	u32 i;
+
+	for (i = 0; section[i].head || section[i].line; i++) {
+		items += rv_section_items(&section[i], s);
+		s->section_ends[i] = items;
+	}
+	s->items = items;
+}
+
+/**
  * rv_report_items() - number of items that a report has
  * @s: the snapshot
  *
  * Context: Any.
- * Return: the number; it does not change while the snapshot lives.
+ * Return: the number.
  */
 u64 rv_report_items(const struct rv_snap *s)
 {
-	const struct rv_section *section;
-	u64 items = 0;
-
-	for (section = rv_sections(s); section->head || section->line;
-	     section++)
-		items += rv_section_items(section, s);
-	return items;
+	return s->items;
 }
 
 /**
@@ -48,9 +61,13 @@ u64 rv_report_items(const struct rv_snap *s)
 void rv_report_show(struct seq_file *m, const struct rv_snap *s, u64 item)
 {
 	const struct rv_section *section = rv_sections(s);
+	u32 i = 0;
 
-	while (item >= rv_section_items(section, s))
-		item -= rv_section_items(section++, s);
+	while (item >= s->section_ends[i])
+		i++;
+	section += i;
+	if (i)
+		item -= s->section_ends[i - 1];
 	if (!section->head)
 		section->line(m, s, item);
 	else if (item)

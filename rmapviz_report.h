@@ -10,6 +10,7 @@
 #ifndef RMAPVIZ_REPORT_H
 #define RMAPVIZ_REPORT_H
 
+#include "rmapviz_emit.h"
 #include "rmapviz_snap.h"
 
 #ifdef RMAPVIZ_COLLECT_H
@@ -46,18 +47,16 @@ struct rv_section {
 extern const struct rv_section rv_text_sections[];
 extern const struct rv_section rv_json_sections[];
 
-extern const char *const rv_kind_names[RV_NR_KINDS];
-extern const char *const rv_mapping_names[RV_NR_MAPPINGS];
-extern const char *const rv_level_names[];
-extern const char *const rv_outcome_names[];
+extern const struct rv_word rv_kind_words[RV_NR_KINDS];
+extern const struct rv_word rv_mapping_words[RV_NR_MAPPINGS];
+extern const struct rv_word rv_level_words[];
+extern const struct rv_word rv_outcome_words[];
 
-/* Room for the names of all flags of a page or an entry. */
-#define RV_FLAGS_LEN 256
+/* By bit. */
+extern const struct rv_word rv_pte_flag_words[];
+extern const struct rv_word rv_reason_words[];
 
-/* All fill buf with names, a '|' between each two. */
-void rv_pte_flag_names(char *buf, size_t size, u16 flags);
-void rv_reason_names(char *buf, size_t size, u16 reasons);
-void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page);
+const char *rv_next_page_flag(const struct rv_page *page, u32 *i);
 
 /* Is there a page that reclaim could do something with? */
 static inline bool rv_has_reclaim(const struct rv_snap *s)

@@ -24,6 +24,9 @@ struct super_block;
 /* The longest query, without the terminating NUL but with the newline. */
 #define RV_QUERY_MAX 127
 
+/* No report has more sections. */
+#define RV_SECTIONS_MAX 16
+
 /* "No such record", where a record refers to another by index. */
 #define RV_NONE U32_MAX
 
@@ -355,6 +358,8 @@ enum rv_table_id {
  *	name is known
  * @page_file: what that file is called, or NULL
  * @tables: the records, by enum rv_table_id
+ * @section_ends: items of the report up to the end of each of its sections
+ * @items: of all of them
  * @tree_vmas: VMAs in the tree of the page's anon_vma
  * @visited: VMAs that the rmap walk called back for
  * @mapped: VMAs that map a page asked for
@@ -376,6 +381,8 @@ struct rv_snap {
 	struct inode *inode;
 	char *page_file;
 	struct rv_table tables[RV_NR_TABLES];
+	u64 section_ends[RV_SECTIONS_MAX];
+	u64 items;
 	u32 tree_vmas;
 	u32 visited;
 	u32 mapped;
@@ -414,6 +421,13 @@ static inline void *rv_record_at(const struct rv_snap *s, enum rv_table_id id,
 #define rv_pte_at(_s, _i)     RV_RECORD_AT(_s, RV_PTES, rv_pte, _i)
 #define rv_missing_at(_s, _i) RV_RECORD_AT(_s, RV_MISSING, rv_mismatch, _i)
 #define rv_extra_at(_s, _i)   RV_RECORD_AT(_s, RV_EXTRA, rv_mismatch, _i)
+
+/* Does it join a VMA to its own anon_vma?  Else it is a bridge to an ancestor's. */
+static inline bool rv_avc_is_own(const struct rv_snap *s,
+				 const struct rv_avc *avc)
+{
+	return avc->own;
+}
 
 /* Every record of a table in turn; those of a snapshot's by its id. */
 #define rv_for_each_in(_record, _table)                                \

@@ -6,6 +6,7 @@
  * ASCII, a gutter of ten columns for labels, and under 100 columns as long as
  * names allow.
  */
+#include <linux/bitops.h>
 #include <linux/mm.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
@@ -53,11 +54,46 @@ static void text_section(struct seq_file *m, const char *label)
 	text_gutter(m, label);
 }
 
-/* The names in flags, which are parted by '|'. */
-static void text_flags(struct seq_file *m, char *flags)
+/* The same for what brief prints too, which is to cost little. */
+static void text_line(struct rv_emit *e)
 {
-	strreplace(flags, '|', ' ');
-	seq_puts(m, flags);
+	rv_emit(e, "          ");
+}
+
+/* A number of something, and that in the singular or in the plural. */
+static void text_count(struct rv_emit *e, u64 n, const char *one,
+		       const char *many)
+{
+	rv_emit_u64(e, n);
+	rv_emit_string(e, n == 1 ? one : many);
+}
+
+/* The names of the bits that are set. */
+static void text_bits(struct rv_emit *e, unsigned long bits,
+		      const struct rv_word *words)
+{
+	bool first = true;
+
+	for (; bits; bits &= bits - 1) {
+		if (!first)
+			rv_emit_char(e, ' ');
+		first = false;
+		rv_emit_word(e, &words[__ffs(bits)]);
+	}
+}
+
+static void text_page_flags(struct rv_emit *e, const struct rv_page *page)
+{
+	const char *name;
+	u32 i = 0;
+
+	text_line(e);
+	rv_emit(e, "flags");
+	while ((name = rv_next_page_flag(page, &i))) {
+		rv_emit_char(e, ' ');
+		rv_emit_string(e, name);
+	}
+	rv_emit_char(e, '\n');
 }
 
 /* ----------------------------------------------------- the answer, first -- */
@@ -79,92 +115,161 @@ static const char *const text_kinds[RV_NR_KINDS] = {
 	[RV_KIND_OTHER] = "kernel memory or of unknown use",
 };
 
+static void text_mappers(struct rv_emit *e, const struct rv_snap *s)
+{
+	text_count(e, s->processes, " process", " processes");
+	rv_emit_string(e, s->processes == 1 ? " maps it, at " : " map it, at ");
+	text_count(e, rv_len(s, RV_PTES), " address", " addresses");
+}
+
+static void text_answer_page(struct rv_emit *e, const struct rv_snap *s)
+{
+	rv_emit(e, "PFN ");
+	rv_emit_hex(e, s->page.pfn);
+	rv_emit(e, " is ");
+	rv_emit_string(e, text_kinds[s->page.kind]);
+	rv_emit(e, "; ");
+	if (!rv_kind_mapped(s->page.kind))
+		rv_emit(e, "rmap maps no such page");
+	else if (!rv_len(s, RV_PTES))
+		rv_emit(e, "nothing maps it");
+	else
+		text_mappers(e, s);
+}
+
 static void text_answer(struct seq_file *m, const struct rv_snap *s)
 {
-	if (!text_has_page(s)) {
-		seq_printf(m, "pid %d: %u anon_vma%s in %u famil%s",
-			   s->query.pid, rv_len(s, RV_AVS),
-			   text_plural(rv_len(s, RV_AVS)), rv_len(s, RV_ROOTS),
-			   rv_len(s, RV_ROOTS) == 1 ? "y" : "ies");
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
+	if (text_has_page(s)) {
+		text_answer_page(&e, s);
 	} else {
-		seq_printf(m, "PFN 0x%llx is %s; ", s->page.pfn,
-			   text_kinds[s->page.kind]);
-		if (!rv_kind_mapped(s->page.kind))
-			seq_puts(m, "rmap maps no such page");
-		else if (!rv_len(s, RV_PTES))
-			seq_puts(m, "nothing maps it");
-		else
-			seq_printf(m, "%u process%s map%s it, at %u address%s",
-				   s->processes, s->processes == 1 ? "" : "es",
-				   s->processes == 1 ? "s" : "",
-				   rv_len(s, RV_PTES),
-				   rv_len(s, RV_PTES) == 1 ? "" : "es");
+		rv_emit(&e, "pid ");
+		rv_emit_u64(&e, s->query.pid);
+		rv_emit(&e, ": ");
+		text_count(&e, rv_len(s, RV_AVS), " anon_vma", " anon_vmas");
+		rv_emit(&e, " in ");
+		text_count(&e, rv_len(s, RV_ROOTS), " family", " families");
 	}
-	seq_putc(m, '\n');
-	if (s->lost)
-		seq_printf(m, "INCOMPLETE: %llu RECORDS DID NOT FIT\n",
-			   s->lost);
+	rv_emit_char(&e, '\n');
+	if (s->lost) {
+		rv_emit(&e, "INCOMPLETE: ");
+		rv_emit_u64(&e, s->lost);
+		rv_emit(&e, " RECORDS DID NOT FIT\n");
+	}
+	rv_emit_end(&e);
 }
 
 /* ----------------------------------------------------------------- page -- */
 
-static void text_mapping(struct seq_file *m, const struct rv_snap *s)
+static void text_mapping(struct rv_emit *e, const struct rv_snap *s)
 {
 	const struct rv_page *page = &s->page;
 	const struct rv_av *av;
 
 	if (page->mapping == RV_MAPPING_NONE)
 		return;
-	text_gutter(m, "");
-	seq_printf(m, "mapping %s", rv_mapping_names[page->mapping]);
-	rv_for_each(av, s, RV_AVS)
-		if (av->on_page && !(s->query.opts & RV_OPT_BRIEF))
-			seq_printf(m, " AV%u", (u32)(av - rv_av_at(s, 0)));
-	seq_printf(m, ", index 0x%llx", page->index);
-	if (s->query.opts & RV_OPT_PTRS)
-		seq_printf(m, ", at 0x%lx", page->mapping_ptr);
-	seq_putc(m, '\n');
-	if (s->page_file) {
-		text_gutter(m, "");
-		seq_puts(m, "file ");
-		text_escaped(m, s->page_file);
-		seq_putc(m, '\n');
+	text_line(e);
+	rv_emit(e, "mapping ");
+	rv_emit_word(e, &rv_mapping_words[page->mapping]);
+	rv_for_each(av, s, RV_AVS) {
+		if (!av->on_page || s->query.opts & RV_OPT_BRIEF)
+			continue;
+		rv_emit(e, " AV");
+		rv_emit_u64(e, av - rv_av_at(s, 0));
 	}
+	rv_emit(e, ", index ");
+	rv_emit_hex(e, page->index);
+	if (s->query.opts & RV_OPT_PTRS) {
+		rv_emit(e, ", at ");
+		rv_emit_hex(e, page->mapping_ptr);
+	}
+	rv_emit_char(e, '\n');
+}
+
+static void text_refs(struct rv_emit *e, const struct rv_page *page)
+{
+	s64 pins = page->refcount - page->expected_refs;
+
+	text_line(e);
+	rv_emit(e, "mapcount ");
+	rv_emit_s64(e, page->mapcount);
+	if (page->order) {
+		rv_emit(e, " (folio ");
+		rv_emit_s64(e, page->folio_mapcount);
+		rv_emit_char(e, ')');
+	}
+	rv_emit(e, ", refcount ");
+	rv_emit_s64(e, page->refcount);
+	if (rv_kind_mapped(page->kind)) {
+		rv_emit(e, " = ");
+		rv_emit_s64(e, page->expected_refs);
+		rv_emit(e, " expected + ");
+		rv_emit_s64(e, pins);
+		rv_emit_string(e, pins == 1 ? " pin" : " pins");
+	}
+	rv_emit_char(e, '\n');
+}
+
+static void text_frame(struct rv_emit *e, const struct rv_snap *s)
+{
+	const struct rv_page *page = &s->page;
+
+	rv_emit(e, "\npage      pfn ");
+	rv_emit_u64(e, page->pfn);
+	rv_emit(e, " (");
+	rv_emit_hex(e, page->pfn);
+	rv_emit(e, "), physical ");
+	rv_emit_hex(e, page->pfn << PAGE_SHIFT);
+	if (page->order) {
+		rv_emit(e, ", page ");
+		rv_emit_u64(e, page->pfn - page->head);
+		rv_emit(e, " of an order-");
+		rv_emit_u64(e, page->order);
+		rv_emit(e, " folio at ");
+		rv_emit_hex(e, page->head);
+	}
+	if (s->query.opts & RV_OPT_PTRS) {
+		rv_emit(e, ", struct page ");
+		rv_emit_hex(e, page->ptr);
+	}
+	rv_emit_char(e, '\n');
 }
 
 static void text_page(struct seq_file *m, const struct rv_snap *s)
 {
-	const struct rv_page *page = &s->page;
-	char flags[RV_FLAGS_LEN];
+	struct rv_emit e;
 
-	if (!text_has_page(s))
+	rv_emit_begin(&e, m);
+	if (text_has_page(s)) {
+		text_frame(&e, s);
+		text_mapping(&e, s);
+	}
+	rv_emit_end(&e);
+}
+
+/* A long name has an item of its own. */
+static void text_page_file(struct seq_file *m, const struct rv_snap *s)
+{
+	if (!s->page_file)
 		return;
-	text_section(m, "page");
-	seq_printf(m, "pfn %llu (0x%llx), physical 0x%llx", page->pfn,
-		   page->pfn, page->pfn << PAGE_SHIFT);
-	if (page->order)
-		seq_printf(m, ", page %llu of an order-%u folio at 0x%llx",
-			   page->pfn - page->head, page->order, page->head);
-	if (s->query.opts & RV_OPT_PTRS)
-		seq_printf(m, ", struct page 0x%lx", page->ptr);
-	seq_putc(m, '\n');
-	text_mapping(m, s);
 	text_gutter(m, "");
-	seq_printf(m, "mapcount %lld", page->mapcount);
-	if (page->order)
-		seq_printf(m, " (folio %lld)", page->folio_mapcount);
-	seq_printf(m, ", refcount %lld", page->refcount);
-	if (rv_kind_mapped(page->kind))
-		seq_printf(m, " = %lld expected + %lld pin%s",
-			   page->expected_refs,
-			   page->refcount - page->expected_refs,
-			   text_plural(page->refcount - page->expected_refs));
+	seq_puts(m, "file ");
+	text_escaped(m, s->page_file);
 	seq_putc(m, '\n');
-	text_gutter(m, "");
-	seq_puts(m, "flags ");
-	rv_page_flag_names(flags, sizeof(flags), page);
-	text_flags(m, flags);
-	seq_putc(m, '\n');
+}
+
+static void text_page_counts(struct seq_file *m, const struct rv_snap *s)
+{
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
+	if (text_has_page(s)) {
+		text_refs(&e, &s->page);
+		text_page_flags(&e, &s->page);
+	}
+	rv_emit_end(&e);
 }
 
 /* ------------------------------------------------------------ anon_vmas -- */
@@ -276,11 +381,12 @@ static const struct rv_avc *text_find_avc(const struct rv_snap *s, u32 av,
 }
 
 /* AVC1 joins VMA1 to its own anon_vma, AVC_x01 VMA1 to an ancestor's, AV0. */
-static void text_avc_name(const struct rv_avc *avc, char *buf, size_t size)
+static void text_avc_name(const struct rv_snap *s, const struct rv_avc *avc,
+			  char *buf, size_t size)
 {
 	if (!avc)
 		strscpy(buf, "-", size);
-	else if (avc->own)
+	else if (rv_avc_is_own(s, avc))
 		snprintf(buf, size, "AVC%u", avc->vma);
 	else if (avc->av < 10 && avc->vma < 10)
 		snprintf(buf, size, "AVC_x%u%u", avc->av, avc->vma);
@@ -298,7 +404,7 @@ static void text_grid_row(struct seq_file *m, const struct rv_snap *s, u32 av)
 	seq_printf(m, "AV%-5u", av);
 	for (i = 0; i < rv_len(s, RV_VMAS); i++) {
 		vma = rv_vma_at(s, i);
-		text_avc_name(text_find_avc(s, av, vma), name, sizeof(name));
+		text_avc_name(s, text_find_avc(s, av, vma), name, sizeof(name));
 		seq_printf(m, i + 1 < rv_len(s, RV_VMAS) ? "%-9s " : "%s\n",
 			   name);
 	}
@@ -316,7 +422,11 @@ static void text_chain(struct seq_file *m, const struct rv_snap *s, u32 i)
 
 		if (n && n % 12 == 0)
 			seq_printf(m, "\n%19s", "");
-		seq_printf(m, " AV%u%s", avc->av, avc->own ? "*" : "");
+		if (avc->av == RV_NONE)
+			seq_puts(m, " AV?");
+		else
+			seq_printf(m, " AV%u%s", avc->av,
+				   rv_avc_is_own(s, avc) ? "*" : "");
 	}
 	seq_putc(m, '\n');
 }
@@ -427,17 +537,18 @@ static void text_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
 {
 	const struct rv_pte *pte = rv_pte_at(s, i);
 	const struct rv_vma *vma = rv_vma_at(s, pte->vma);
-	char flags[RV_FLAGS_LEN];
+	struct rv_emit e;
 
 	text_gutter(m, "");
 	seq_printf(m, "VMA%-4d %-7d 0x%012llx %-5s 0x%016llx ", (int)pte->vma,
 		   vma ? text_pid(rv_mm_at(s, vma->mm)) : 0, pte->addr,
-		   rv_level_names[pte->level], pte->value);
+		   rv_level_words[pte->level].text, pte->value);
 	if (s->query.opts & RV_OPT_FOLIO)
 		seq_printf(m, "0x%-7llx %-5u ", pte->pfn, pte->pages);
 	/* All that is listed is present. */
-	rv_pte_flag_names(flags, sizeof(flags), pte->flags & ~RV_PTE_PRESENT);
-	text_flags(m, flags);
+	rv_emit_begin(&e, m);
+	text_bits(&e, pte->flags & ~RV_PTE_PRESENT, rv_pte_flag_words);
+	rv_emit_end(&e);
 	if (pte->pkey)
 		seq_printf(m, " pkey%u", pte->pkey);
 	seq_putc(m, '\n');
@@ -447,37 +558,59 @@ static void text_pte(struct seq_file *m, const struct rv_snap *s, u32 i)
 
 static void text_reclaim(struct seq_file *m, const struct rv_snap *s)
 {
-	char reasons[RV_FLAGS_LEN];
+	struct rv_emit e;
 
-	if (!rv_has_reclaim(s))
-		return;
-	text_section(m, "reclaim");
-	seq_puts(m, rv_outcome_names[s->reclaim.outcome]);
-	rv_reason_names(reasons, sizeof(reasons), s->reclaim.reasons);
-	if (*reasons)
-		seq_puts(m, ": ");
-	text_flags(m, reasons);
-	seq_putc(m, '\n');
+	rv_emit_begin(&e, m);
+	if (rv_has_reclaim(s)) {
+		rv_emit(&e, "\nreclaim   ");
+		rv_emit_word(&e, &rv_outcome_words[s->reclaim.outcome]);
+		if (s->reclaim.reasons)
+			rv_emit(&e, ": ");
+		text_bits(&e, s->reclaim.reasons, rv_reason_words);
+		rv_emit_char(&e, '\n');
+	}
+	rv_emit_end(&e);
 }
 
 /* ----------------------------------------------------------------- cost -- */
 
+static void text_visits(struct rv_emit *e, const struct rv_snap *s)
+{
+	text_count(e, s->visited, " VMA visited, ", " VMAs visited, ");
+	text_count(e, s->mapped, " of them maps the page",
+		   " of them map the page");
+	if (s->tree_vmas) {
+		rv_emit(e, "; ");
+		rv_emit_u64(e, s->tree_vmas);
+		rv_emit(e, " in the page's AV, ");
+		rv_emit_u64(e, rv_len(s, RV_VMAS));
+		rv_emit(e, " in the family");
+	}
+	rv_emit_char(e, '\n');
+	text_line(e);
+}
+
+static void text_us(struct rv_emit *e, u64 ns)
+{
+	rv_emit_u64(e, ns / 1000);
+	rv_emit_char(e, '.');
+	rv_emit_u64(e, ns / 100 % 10);
+	rv_emit(e, " us");
+}
+
 static void text_cost(struct seq_file *m, const struct rv_snap *s)
 {
-	text_section(m, "cost");
-	if (text_has_page(s)) {
-		seq_printf(m, "%u VMA%s visited, %u of them map%s the page",
-			   s->visited, text_plural(s->visited), s->mapped,
-			   s->mapped == 1 ? "s" : "");
-		if (s->tree_vmas)
-			seq_printf(m, "; %u in the page's AV, %u in the family",
-				   s->tree_vmas, rv_len(s, RV_VMAS));
-		seq_putc(m, '\n');
-		text_gutter(m, "");
-	}
-	seq_printf(m, "rmap lock held for %llu.%03llu us, %u retr%s\n",
-		   s->lock_ns / 1000, s->lock_ns % 1000, s->retries,
-		   s->retries == 1 ? "y" : "ies");
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
+	rv_emit(&e, "\ncost      ");
+	if (text_has_page(s))
+		text_visits(&e, s);
+	rv_emit(&e, "rmap lock held for ");
+	text_us(&e, s->lock_ns);
+	rv_emit(&e, ", ");
+	text_count(&e, s->retries, " retry\n", " retries\n");
+	rv_emit_end(&e);
 }
 
 /* ---------------------------------------------------------------- verify -- */
@@ -532,6 +665,8 @@ static void text_extra(struct seq_file *m, const struct rv_snap *s, u32 i)
 const struct rv_section rv_text_sections[] = {
 	{ .head = text_answer },
 	{ .head = text_page },
+	{ .head = text_page_file },
+	{ .head = text_page_counts },
 	{ text_count_avs, text_head_avs, text_av },
 	{ text_count_avcs, text_head_avcs, text_avc },
 	{ text_count_vmas, text_head_vmas, text_vma },
@@ -543,3 +678,5 @@ const struct rv_section rv_text_sections[] = {
 	{ text_count_extra, NULL, text_extra },
 	{}
 };
+
+static_assert(ARRAY_SIZE(rv_text_sections) <= RV_SECTIONS_MAX);

@@ -2,106 +2,97 @@
 /*
  * The words of a report: what text and JSON call things.
  */
-#include <linux/ctype.h>
 #include <linux/mm.h>
-#include <linux/string.h>
+#include <linux/trace_events.h>
+#include <trace/events/mmflags.h>
 
 #include "rmapviz_report.h"
 
-/* clang-format off */
-const char *const rv_kind_names[RV_NR_KINDS] = {
-	[RV_KIND_ANON] = "anon",
-	[RV_KIND_KSM] = "ksm",
-	[RV_KIND_FILE] = "file",
-	[RV_KIND_SHMEM] = "shmem",
-	[RV_KIND_HUGETLB] = "hugetlb",
-	[RV_KIND_ZERO] = "zero",
-	[RV_KIND_FREE] = "free",
-	[RV_KIND_SLAB] = "slab",
-	[RV_KIND_PAGETABLE] = "pagetable",
-	[RV_KIND_RESERVED] = "reserved",
-	[RV_KIND_MOVABLE] = "movable",
-	[RV_KIND_OFFLINE] = "offline",
-	[RV_KIND_DEVICE] = "device",
-	[RV_KIND_OTHER] = "other",
+const struct rv_word rv_kind_words[RV_NR_KINDS] = {
+	[RV_KIND_ANON] = RV_WORD("anon"),
+	[RV_KIND_KSM] = RV_WORD("ksm"),
+	[RV_KIND_FILE] = RV_WORD("file"),
+	[RV_KIND_SHMEM] = RV_WORD("shmem"),
+	[RV_KIND_HUGETLB] = RV_WORD("hugetlb"),
+	[RV_KIND_ZERO] = RV_WORD("zero"),
+	[RV_KIND_FREE] = RV_WORD("free"),
+	[RV_KIND_SLAB] = RV_WORD("slab"),
+	[RV_KIND_PAGETABLE] = RV_WORD("pagetable"),
+	[RV_KIND_RESERVED] = RV_WORD("reserved"),
+	[RV_KIND_MOVABLE] = RV_WORD("movable"),
+	[RV_KIND_OFFLINE] = RV_WORD("offline"),
+	[RV_KIND_DEVICE] = RV_WORD("device"),
+	[RV_KIND_OTHER] = RV_WORD("other"),
 };
 
-/* clang-format on */
-
-const char *const rv_mapping_names[RV_NR_MAPPINGS] = {
-	[RV_MAPPING_ANON_VMA] = "anon_vma",
-	[RV_MAPPING_KSM] = "ksm",
-	[RV_MAPPING_FILE] = "file",
+const struct rv_word rv_mapping_words[RV_NR_MAPPINGS] = {
+	[RV_MAPPING_ANON_VMA] = RV_WORD("anon_vma"),
+	[RV_MAPPING_KSM] = RV_WORD("ksm"),
+	[RV_MAPPING_FILE] = RV_WORD("file"),
 };
 
-const char *const rv_level_names[] = {
-	[RV_LEVEL_PTE] = "pte",
-	[RV_LEVEL_PMD] = "pmd",
-	[RV_LEVEL_PUD] = "pud",
+const struct rv_word rv_level_words[] = {
+	[RV_LEVEL_PTE] = RV_WORD("pte"),
+	[RV_LEVEL_PMD] = RV_WORD("pmd"),
+	[RV_LEVEL_PUD] = RV_WORD("pud"),
 };
 
-const char *const rv_outcome_names[] = {
-	[RV_SWAP_SUCCESS] = "SWAP_SUCCESS",
-	[RV_SWAP_AGAIN] = "SWAP_AGAIN",
-	[RV_SWAP_FAIL] = "SWAP_FAIL",
+const struct rv_word rv_outcome_words[] = {
+	[RV_SWAP_SUCCESS] = RV_WORD("SWAP_SUCCESS"),
+	[RV_SWAP_AGAIN] = RV_WORD("SWAP_AGAIN"),
+	[RV_SWAP_FAIL] = RV_WORD("SWAP_FAIL"),
 };
 
-/* The names of the bits that are set. */
-static void rv_bit_names(char *buf, size_t size, u16 bits,
-			 const char *const *names, size_t nr_names)
-{
-	size_t len = 0, i;
+/* By bit: RV_PTE_* and RV_REASON_*. */
+const struct rv_word rv_pte_flag_words[] = {
+	RV_WORD("present"),    RV_WORD("write"),   RV_WORD("user"),
+	RV_WORD("accessed"),   RV_WORD("dirty"),   RV_WORD("nx"),
+	RV_WORD("soft-dirty"), RV_WORD("uffd-wp"), RV_WORD("special"),
+	RV_WORD("protnone"),
+};
 
-	buf[0] = '\0';
-	for (i = 0; i < nr_names; i++)
-		if (bits & BIT(i))
-			len += scnprintf(buf + len, size - len, "%s%s",
-					 len ? "|" : "", names[i]);
-}
+const struct rv_word rv_reason_words[] = {
+	RV_WORD("mlocked"),   RV_WORD("unevictable"), RV_WORD("referenced"),
+	RV_WORD("pinned"),    RV_WORD("no-swap"),     RV_WORD("hugetlb"),
+	RV_WORD("writeback"), RV_WORD("locked"),      RV_WORD("missed"),
+	RV_WORD("dirty"),
+};
 
-void rv_pte_flag_names(char *buf, size_t size, u16 flags)
-{
-	static const char *const names[] = {
-		"present", "write",	 "user",    "accessed", "dirty",
-		"nx",	   "soft-dirty", "uffd-wp", "special",	"protnone",
-	};
+/* The kernel's own names of a page's flags, as %pGp prints them. */
+static const struct trace_print_flags rv_page_flags[] = {
+	__def_pageflag_names,
+};
 
-	rv_bit_names(buf, size, flags, names, ARRAY_SIZE(names));
-}
-
-void rv_reason_names(char *buf, size_t size, u16 reasons)
-{
-	static const char *const names[] = {
-		"mlocked", "unevictable", "referenced", "pinned", "no-swap",
-		"hugetlb", "writeback",	  "locked",	"missed", "dirty",
-	};
-
-	rv_bit_names(buf, size, reasons, names, ARRAY_SIZE(names));
-}
-
-/*
- * The kernel's own names, by %pGp: 0x...(uptodate|lru|node=0|zone=1), or on
- * 5.10 the names alone.  What is a number or has a value is not a flag.
+/**
+ * rv_next_page_flag() - the flags of a page by name, one after the other
+ * @page: the page
+ * @i: where to go on: 0 at first
+ *
+ * Context: Any.
+ * Return: the name of the next flag, or NULL after the last.
  */
-void rv_page_flag_names(char *buf, size_t size, const struct rv_page *page)
+const char *rv_next_page_flag(const struct rv_page *page, u32 *i)
 {
-	char all[RV_FLAGS_LEN], *at = all, *name;
-	size_t len = 0;
+	const u32 n = ARRAY_SIZE(rv_page_flags);
 
-	buf[0] = '\0';
-	snprintf(all, sizeof(all), "%pGp", &page->flags);
-	while ((name = strsep(&at, "(|)"))) {
-		if (!isalpha(*name) || strchr(name, '='))
-			continue;
-		len += scnprintf(buf + len, size - len, "%s%s", len ? "|" : "",
-				 name);
+	while (*i < n) {
+		const struct trace_print_flags *flag = &rv_page_flags[(*i)++];
+
+		if (page->flags & flag->mask)
+			return flag->name;
 	}
-	if (page->swapcache)
-		len += scnprintf(buf + len, size - len, "%sswapcache",
-				 len ? "|" : "");
-	if (page->exclusive)
-		scnprintf(buf + len, size - len, "%sanon-exclusive",
-			  len ? "|" : "");
+	/* Two that a bit of the flags word does not tell for every page. */
+	if (*i == n) {
+		++*i;
+		if (page->swapcache)
+			return "swapcache";
+	}
+	if (*i == n + 1) {
+		++*i;
+		if (page->exclusive)
+			return "anon-exclusive";
+	}
+	return NULL;
 }
 
 const char *rv_vma_name(const struct rv_snap *s, const struct rv_vma *vma)

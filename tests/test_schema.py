@@ -185,7 +185,7 @@ def test_the_module_has_the_words_of_the_schema() -> None:
     """And no other: those, too, that no test makes it say."""
     lists: Set[FrozenSet[str]] = {
         frozenset(re.findall(r'"([^"]+)"', words)) for words in re.findall(
-            r'names\[\w*\] = {(.*?)};',
+            r'words\[\w*\] = {(.*?)};',
             (vm.TOP / 'rmapviz_words.c').read_text(), re.DOTALL)}
     assert len(lists) == 6
     told = set(closed_lists(json.loads(schema.SCHEMA.read_text())))
