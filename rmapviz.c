@@ -92,13 +92,14 @@ static bool rv_may_see_pointers(void)
 static struct rv_snap *rv_answer(const struct rv_query *q)
 {
 	struct rv_snap *s = rv_walk(q);
-	int err = 0;
+	int err;
 
 	if (IS_ERR(s))
 		return s;
-	if (q->opts & RV_OPT_VERIFY)
+	err = rv_name_files(s);
+	if (!err && q->opts & RV_OPT_VERIFY)
 		err = rv_verify(s);
-	err = err ?: rv_find_names(s);
+	err = err ?: rv_name_processes(s);
 	err = err ?: rv_put_in_order(s);
 	if (err) {
 		rv_snap_free(s);

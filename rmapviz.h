@@ -31,7 +31,8 @@ int rv_ksym_init(void);
 int rv_query_parse(struct rv_query *q, const char *buf, size_t len);
 struct rv_snap *rv_walk(const struct rv_query *q);
 int rv_verify(struct rv_snap *s);
-int rv_find_names(struct rv_snap *s);
+int rv_name_files(struct rv_snap *s);
+int rv_name_processes(struct rv_snap *s);
 int rv_put_in_order(struct rv_snap *s);
 void rv_judge_reclaim(struct rv_snap *s);
 

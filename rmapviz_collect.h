@@ -12,6 +12,10 @@
 #error "what prints does not collect: this header is not for it"
 #endif
 
+#include <linux/gfp.h>
+#include <linux/sched.h>
+#include <linux/types.h>
+
 #include "rmapviz_snap.h"
 
 struct anon_vma;
@@ -20,36 +24,116 @@ struct mm_struct;
 struct page;
 struct page_vma_mapped_walk;
 struct rmap_walk_control;
+struct task_struct;
 struct vm_area_struct;
 
 /* ----------------------------------------- rmapviz_snap.c: room for records -- */
 
+/* Fails rather than invoke the OOM killer, and is the asker's to pay for. */
+#define RV_GFP (GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
+/* Records between two chances to give up the CPU. */
+#define RV_TURN 4096
+
+static __always_inline void rv_give_way(u32 n)
+{
+	if (n % RV_TURN == 0)
+		cond_resched();
+}
+
 struct rv_snap *rv_snap_alloc(const struct rv_query *q);
 void rv_snap_clear(struct rv_snap *s);
 u64 rv_snap_lost(const struct rv_snap *s);
-bool rv_snap_lacks_room(const struct rv_snap *s);
+void rv_snap_want(struct rv_snap *s, enum rv_table_id id, u32 records);
 int rv_snap_grow(struct rv_snap *s);
-void rv_snap_sort_ptes(struct rv_snap *s);
-void rv_snap_drop_repeated_ptes(struct rv_snap *s);
 void rv_snap_put_refs(struct rv_snap *s);
+void rv_snap_put_files(struct rv_snap *s);
 
-int rv_table_alloc(struct rv_table *t, u32 size);
-int rv_table_alloc_keyed(struct rv_table *t, u32 size);
+void *rv_alloc(size_t n, size_t size);
+void rv_table_init(struct rv_table *t, u32 size);
+int rv_table_reserve(struct rv_table *t, u32 cap);
+int rv_table_extend(struct rv_table *t, u32 more);
+int rv_table_reserve_slots(struct rv_table *t);
+int rv_table_index(struct rv_table *t);
 int rv_table_grow(struct rv_table *t);
 void rv_table_free(struct rv_table *t);
 void *rv_table_add(struct rv_table *t);
-struct rv_key *rv_table_find(const struct rv_table *t, const void *ptr,
+struct rv_key *rv_table_find(const struct rv_table *t, unsigned long ptr,
 			     u32 family);
-struct rv_key *rv_table_find_or_add(struct rv_table *t, const void *ptr,
+struct rv_key *rv_table_find_or_add(struct rv_table *t, unsigned long ptr,
 				    u32 family, bool *added);
+
+/* Room for one record more, with old contents, or NULL after counting it as lost. */
+static __always_inline void *rv_snap_add(struct rv_snap *s, enum rv_table_id id,
+					 u32 size)
+{
+	struct rv_table *t = &s->tables[id];
+
+	if (likely(t->len < t->cap))
+		return t->rec + (size_t)size * t->len++;
+	t->lost++;
+	s->full = true;
+	return NULL;
+}
+
+/* The same by the type of the record, whose size is then a constant. */
+#define rv_add(_s, _id, _type) ((_type *)rv_snap_add(_s, _id, sizeof(_type)))
+
+/* Nothing more is recorded in this pass: what follows is only counted. */
+static inline bool rv_pass_is_lost(const struct rv_snap *s)
+{
+	return s->full && !s->take_what_fits;
+}
 
 /* ------------------------------------ rmapviz_record.c: below an rmap lock -- */
 
 struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
-			     u32 family, bool *added);
-u32 rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
-		   u32 family);
+			     u32 family);
+void rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma,
+		    struct rv_vma *v, u32 family);
 u32 rv_record_family(struct rv_snap *s, struct anon_vma *root);
+
+/* ------------------------------ rmapviz_intern.c: from tuples to records -- */
+
+int rv_intern(struct rv_snap *s);
+
+/* ---------------------------------------- rmapviz_order.c: orders of records -- */
+
+int rv_table_merge_sort(struct rv_table *t, cmp_func_t cmp);
+
+/* Inline, so that @cmp is not called by pointer for thousands of records. */
+static __always_inline bool rv_table_is_sorted(const struct rv_table *t,
+					       cmp_func_t cmp)
+{
+	u32 i;
+
+	for (i = 1; i < t->len; i++) {
+		rv_give_way(i);
+		if (cmp(t->rec + (size_t)t->size * (i - 1),
+			t->rec + (size_t)t->size * i) > 0)
+			return false;
+	}
+	return true;
+}
+
+/* Puts records in order, which they mostly are in already. */
+static __always_inline int rv_table_sort(struct rv_table *t, cmp_func_t cmp)
+{
+	return rv_table_is_sorted(t, cmp) ? 0 : rv_table_merge_sort(t, cmp);
+}
+
+int rv_order_ptes(struct rv_snap *s);
+int rv_order_tasks(struct rv_snap *s);
+int rv_drop_repeated_ptes(struct rv_snap *s);
+
+/* ------------------------- rmapviz_tasks.c: one process after the other -- */
+
+struct rv_process_visitor {
+	void (*start)(struct rv_process_visitor *v);
+	bool (*visit)(struct rv_process_visitor *v, struct task_struct *leader);
+};
+
+int rv_visit_processes(struct rv_process_visitor *v);
 
 /* ------------------------------------------- rmapviz_page.c: what a page is -- */
 
@@ -84,7 +168,7 @@ struct rv_leaf {
 	bool migrating;
 };
 
-bool rv_next_leaf(struct mm_struct *mm, unsigned long addr, unsigned long end,
+bool rv_next_leaf(struct mm_struct *mm, unsigned long *addr, unsigned long end,
 		  struct rv_leaf *leaf);
 bool rv_lookup_leaf(struct mm_struct *mm, unsigned long addr,
 		    struct rv_leaf *leaf);

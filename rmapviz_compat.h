@@ -12,6 +12,7 @@
 #include <linux/lockdep.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
 #include <linux/page-flags.h>
 #include <linux/pgtable.h>
 #include <linux/rmap.h>
@@ -384,6 +385,19 @@ static inline bool rv_pmd_migrating(pmd_t pmd)
 	return pmd_is_migration_entry(pmd);
 #else
 	return is_pmd_migration_entry(pmd);
+#endif
+}
+
+/*
+ * Do accesses through a VMA count as references to reclaim?  Before 6.3 only
+ * MADV_SEQUENTIAL spoke against it (8788f6781486, "mm: add vma_has_recency()").
+ */
+static inline bool rv_vma_has_recency(struct vm_area_struct *vma)
+{
+#ifdef RV_HAS_VMA_RECENCY
+	return vma_has_recency(vma);
+#else
+	return !(vma->vm_flags & VM_SEQ_READ);
 #endif
 }
 

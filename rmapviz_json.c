@@ -396,8 +396,14 @@ static void json_tail(struct seq_file *m, const struct rv_snap *s)
 	rv_emit(&e, ",\n \"walk\": {\"visited\": ");
 	rv_emit_u64(&e, s->visited);
 	json_u64(&e, "mapped", s->mapped);
-	json_u64(&e, "tree_vmas", s->tree_vmas);
+	/* brief has not looked at the tree. */
+	if (s->query.opts & RV_OPT_BRIEF)
+		rv_emit(&e, ", \"tree_vmas\": null");
+	else
+		json_u64(&e, "tree_vmas", s->tree_vmas);
 	json_u64(&e, "lock_ns", s->lock_ns);
+	json_u64(&e, "lock_max_ns", s->lock_max_ns);
+	json_u64(&e, "attempts", s->attempts);
 	json_u64(&e, "retries", s->retries);
 	json_u64(&e, "lost", s->lost);
 	rv_emit_char(&e, '}');

@@ -125,9 +125,9 @@ static unsigned long rv_empty_from(struct mm_struct *mm, unsigned long addr,
 /**
  * rv_next_leaf() - the next entry that maps something
  * @mm: the address space, its mmap_lock held for read
- * @addr: where to start looking, in bytes
+ * @addr: where to start looking, in bytes; set to where to go on
  * @end: where to stop
- * @leaf: the entry found; it may begin before @addr
+ * @leaf: the entry found; it may begin before where it was looked for
  *
  * What keeps a page table while it is read:
  * - mmap_lock keeps the VMA, and so the tables that munmap() and exit would free.
@@ -140,9 +140,10 @@ static unsigned long rv_empty_from(struct mm_struct *mm, unsigned long addr,
  *
  * Context: Process context, may sleep; interrupts are off for one page table at
  * a time.
- * Return: true if there is one; false also when the task is being killed.
+ * Return: true if there is one.  If not, @addr is @end; or it is less, because
+ * somebody waits for mmap_lock or the task is being killed.
  */
-bool rv_next_leaf(struct mm_struct *mm, unsigned long addr, unsigned long end,
+bool rv_next_leaf(struct mm_struct *mm, unsigned long *addr, unsigned long end,
 		  struct rv_leaf *leaf)
 {
 	unsigned long empty;
@@ -150,15 +151,18 @@ bool rv_next_leaf(struct mm_struct *mm, unsigned long addr, unsigned long end,
 	rv_assert_mmap_locked(mm);
 	leaf->size = 0;
 	leaf->migrating = false;
-	while (addr < end) {
+	while (*addr < end) {
 		local_irq_disable();
-		empty = rv_empty_from(mm, addr, leaf);
+		empty = rv_empty_from(mm, *addr, leaf);
 		local_irq_enable();
-		if (leaf->size)
-			return leaf->addr < end;
-		if (empty > end - addr || fatal_signal_pending(current))
-			return false;
-		addr += empty;
+		if (leaf->size && leaf->addr < end) {
+			*addr = leaf->addr + leaf->size;
+			return true;
+		}
+		*addr = empty < end - *addr ? *addr + empty : end;
+		if (fatal_signal_pending(current) ||
+		    rwsem_is_contended(&mm->mmap_lock))
+			break;
 		cond_resched();
 	}
 	return false;
@@ -179,6 +183,7 @@ bool rv_lookup_leaf(struct mm_struct *mm, unsigned long addr,
 		    struct rv_leaf *leaf)
 {
 	struct vm_area_struct *vma;
+	unsigned long at;
 	int look;
 
 	rv_assert_mmap_locked(mm);
@@ -187,9 +192,11 @@ bool rv_lookup_leaf(struct mm_struct *mm, unsigned long addr,
 	if (!vma || vma->vm_start > addr)
 		return false;
 	addr &= PAGE_MASK;
-	for (look = 0; look < RV_LOOKS; look++)
-		if (rv_next_leaf(mm, addr, addr + PAGE_SIZE, leaf))
+	for (look = 0; look < RV_LOOKS; look++) {
+		at = addr;
+		if (rv_next_leaf(mm, &at, addr + PAGE_SIZE, leaf))
 			return true;
+	}
 	return false;
 }
 

@@ -10,92 +10,152 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
 #include <linux/string.h>
 
 #include "rmapviz.h"
 #include "rmapviz_collect.h"
 
-/* Under RCU.  A thread group leader may have exited before its threads. */
-static const struct mm_struct *rv_mm_of_process(struct task_struct *leader)
+/* ------------------------------------------------------------- processes -- */
+
+/**
+ * struct rv_naming - a look for the processes that use the mms
+ * @visitor: who shows them
+ * @snap: whose mms they are
+ * @ns: the pid namespace of who asks
+ * @unnamed: mms of which users are still to be found
+ */
+struct rv_naming {
+	struct rv_process_visitor visitor;
+	struct rv_snap *snap;
+	struct pid_namespace *ns;
+	u32 unnamed;
+};
+
+/* Everybody who may enter an address space, which is held. */
+static u32 rv_users_of(const struct rv_mm *mm)
 {
+	return atomic_read(&((struct mm_struct *)mm->key.ptr)->mm_users);
+}
+
+static void rv_naming_start(struct rv_process_visitor *v)
+{
+	struct rv_naming *naming = container_of(v, struct rv_naming, visitor);
+	struct rv_snap *s = naming->snap;
+	struct rv_mm *mm;
+
+	s->tables[RV_TASKS].len = 0;
+	s->tables[RV_TASKS].lost = 0;
+	naming->unnamed = 0;
+	rv_for_each(mm, s, RV_MMS) {
+		mm->nr_tasks = 0;
+		mm->users = 0;
+		mm->pid = 0;
+		mm->comm[0] = '\0';
+		mm->named = !rv_users_of(mm);
+		naming->unnamed += !mm->named;
+	}
+}
+
+/*
+ * The mm of a process, and how many of its threads use it: a leader may have
+ * exited before the others.
+ */
+static const struct mm_struct *rv_mm_of_process(struct task_struct *leader,
+						u32 *users)
+{
+	const struct mm_struct *mm = NULL, *its;
 	struct task_struct *t;
 
+	*users = 0;
 	if (leader->flags & PF_KTHREAD)
 		return NULL;
 	for_each_thread(leader, t) {
-		const struct mm_struct *mm = READ_ONCE(t->mm);
-
-		if (mm)
-			return mm;
+		its = READ_ONCE(t->mm);
+		mm = mm ?: its;
+		*users += its && its == mm;
 	}
-	return NULL;
+	return mm;
 }
 
-/* Copies pid and comm of every process that uses one of the mms. */
-static void rv_collect_tasks(struct rv_snap *s)
+/* Copies pid and comm of a process that uses one of the mms. */
+static void rv_name_mm(struct rv_naming *naming, struct rv_mm *mm,
+		       struct task_struct *leader)
 {
-	struct pid_namespace *ns = task_active_pid_ns(current);
-	struct task_struct *leader;
-	u32 order = 0;
+	struct rv_task *task = rv_add(naming->snap, RV_TASKS, struct rv_task);
 
-	rcu_read_lock();
-	for_each_process(leader) {
-		const struct mm_struct *mm = rv_mm_of_process(leader);
-		struct rv_key *key =
-			mm ? rv_table_find(&s->tables[RV_MMS], mm, RV_NONE) :
-			     NULL;
-		struct rv_task *task =
-			key ? rv_table_add(&s->tables[RV_TASKS]) : NULL;
-		struct rv_mm *user = (struct rv_mm *)key;
-
-		if (!task)
-			continue;
-		task->mm = key->id;
-		task->order = order++;
-		task->pid = task_tgid_nr_ns(leader, ns);
-		if (!user->nr_tasks++) {
-			user->pid = task->pid;
-			strscpy(user->comm, leader->comm, sizeof(user->comm));
-		}
+	if (!task)
+		return;
+	task->mm = mm->key.id;
+	task->pid = task_tgid_nr_ns(leader, naming->ns);
+	if (!mm->nr_tasks++) {
+		mm->pid = task->pid;
+		memcpy(mm->comm, leader->comm, sizeof(mm->comm));
+		mm->comm[sizeof(mm->comm) - 1] = '\0';
 	}
-	rcu_read_unlock();
 }
 
-static int rv_cmp_task(const void *a, const void *b)
+/* Every thread that uses an mm holds it: so it is known when all were met. */
+static bool rv_naming_visit(struct rv_process_visitor *v,
+			    struct task_struct *leader)
 {
-	const struct rv_task *x = a, *y = b;
-
-	if (x->mm != y->mm)
-		return x->mm < y->mm ? -1 : 1;
-	return x->order < y->order ? -1 : x->order > y->order;
-}
-
-static int rv_find_tasks(struct rv_snap *s)
-{
+	struct rv_naming *naming = container_of(v, struct rv_naming, visitor);
+	const struct mm_struct *its;
 	struct rv_mm *mm;
-	u32 first = 0;
+	u32 users;
+
+	its = rv_mm_of_process(leader, &users);
+	if (!its)
+		return true;
+	mm = (struct rv_mm *)rv_table_find(&naming->snap->tables[RV_MMS],
+					   (unsigned long)its, RV_NONE);
+	if (!mm)
+		return true;
+	rv_name_mm(naming, mm, leader);
+	mm->users += users;
+	if (!mm->named && mm->users >= rv_users_of(mm)) {
+		mm->named = true;
+		naming->unnamed--;
+	}
+	return naming->unnamed;
+}
+
+/**
+ * rv_name_processes() - name the processes that use the mms of a snapshot
+ * @s: the snapshot, which lets go of what it still holds
+ *
+ * Context: Process context, may sleep; no locks held.
+ * Return: 0, -ENOMEM or -EINTR.
+ */
+int rv_name_processes(struct rv_snap *s)
+{
+	struct rv_naming naming = {
+		.visitor = { rv_naming_start, rv_naming_visit },
+		.snap = s,
+		.ns = task_active_pid_ns(current),
+	};
+	struct rv_table *tasks = &s->tables[RV_TASKS];
 	int err;
 
-	for (;;) {
-		rv_collect_tasks(s);
-		if (!s->tables[RV_TASKS].lost ||
-		    s->tables[RV_TASKS].cap == RV_RECORDS_MAX)
+	if (!rv_len(s, RV_MMS))
+		return 0;
+	err = rv_table_index(&s->tables[RV_MMS]) ?:
+		      rv_table_reserve(tasks, rv_len(s, RV_MMS));
+	rv_naming_start(&naming.visitor);
+	/* Of those who have all left there is nobody to be found. */
+	while (!err && naming.unnamed) {
+		err = rv_visit_processes(&naming.visitor);
+		if (err || !tasks->lost)
 			break;
-		err = rv_table_grow(&s->tables[RV_TASKS]);
-		if (err)
-			return err;
-		rv_for_each(mm, s, RV_MMS)
-			mm->nr_tasks = 0;
+		err = rv_table_grow(tasks);
+		rv_naming_start(&naming.visitor);
 	}
-	sort(rv_task_at(s, 0), rv_len(s, RV_TASKS), sizeof(struct rv_task),
-	     rv_cmp_task, NULL);
-	rv_for_each(mm, s, RV_MMS) {
-		mm->first_task = first;
-		first += mm->nr_tasks;
-	}
-	return 0;
+	rv_snap_put_refs(s);
+	if (err && err != -ENOSPC)
+		return err;
+	return rv_order_tasks(s);
 }
+
+/* ----------------------------------------------------------------- files -- */
 
 static const char *rv_path_or(char *path, const char *otherwise)
 {
@@ -124,7 +184,7 @@ static const char *rv_page_path(struct rv_snap *s, char *buf)
 	return path;
 }
 
-static int rv_name_files(struct rv_snap *s, char *buf)
+static int rv_copy_names(struct rv_snap *s, char *buf)
 {
 	struct rv_file *file;
 	const char *path;
@@ -133,7 +193,7 @@ static int rv_name_files(struct rv_snap *s, char *buf)
 		path = rv_path_or(file_path((struct file *)file->key.ptr, buf,
 					    PATH_MAX),
 				  "(name too long)");
-		file->name = kstrdup(path, GFP_KERNEL);
+		file->name = kstrdup(path, RV_GFP);
 		if (!file->name)
 			return -ENOMEM;
 	}
@@ -141,36 +201,31 @@ static int rv_name_files(struct rv_snap *s, char *buf)
 		return 0;
 	path = rv_page_path(s, buf);
 	if (path)
-		s->page_file = kstrdup(path, GFP_KERNEL);
+		s->page_file = kstrdup(path, RV_GFP);
 	return !path || s->page_file ? 0 : -ENOMEM;
 }
 
-static int rv_find_file_names(struct rv_snap *s)
-{
-	char *buf;
-	int err;
-
-	if (!rv_len(s, RV_FILES) && !s->inode)
-		return 0;
-	buf = kmalloc(PATH_MAX, GFP_KERNEL);
-	if (!buf)
-		return -ENOMEM;
-	err = rv_name_files(s, buf);
-	kfree(buf);
-	return err;
-}
-
 /**
- * rv_find_names() - name the processes and files of a snapshot
- * @s: the snapshot, as the walk left it; its references are dropped
+ * rv_name_files() - name the files of a snapshot, and let them go
+ * @s: the snapshot, as the walk left it; its inode is let go too, so that a file
+ *	system can be unmounted while something long goes on
  *
  * Context: Process context, may sleep; no locks held.
  * Return: 0 or -ENOMEM.
  */
-int rv_find_names(struct rv_snap *s)
+int rv_name_files(struct rv_snap *s)
 {
-	int err = rv_find_tasks(s) ?: rv_find_file_names(s);
+	int err = 0;
+	char *buf;
 
-	rv_snap_put_refs(s);
+	if (!rv_len(s, RV_FILES) && !s->inode)
+		return 0;
+	buf = kmalloc(PATH_MAX, RV_GFP);
+	if (buf)
+		err = rv_copy_names(s, buf);
+	else
+		err = -ENOMEM;
+	kfree(buf);
+	rv_snap_put_files(s);
 	return err;
 }

@@ -4,33 +4,121 @@
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
 #include <linux/string.h>
 
 #include "rmapviz.h"
 #include "rmapviz_collect.h"
 
-static u32 rv_av_id(const struct rv_snap *s, unsigned long ptr, u32 family)
-{
-	const struct rv_key *key =
-		rv_table_find(&s->tables[RV_AVS], (void *)ptr, family);
+/* ---------------------------------------------------------------- sorting -- */
 
-	return key ? key->id : RV_NONE;
+static void *rv_record(const struct rv_table *t, void *records, u32 i)
+{
+	return records + (size_t)t->size * i;
 }
 
-/* anon_vmas are referred to by address until here. */
-static void rv_link_avs(struct rv_snap *s)
+/* Records are looked up by where they were, so that ends when they move. */
+static void rv_replace_records(struct rv_table *t, void *records)
 {
-	struct rv_av *av;
-	struct rv_vma *vma;
+	kvfree(t->rec);
+	kvfree(t->slot);
+	t->rec = records;
+	t->slot = NULL;
+	t->cap = t->len;
+}
 
-	rv_for_each(av, s, RV_AVS) {
-		av->root = rv_av_id(s, av->root_ptr, av->key.family);
-		av->parent = rv_av_id(s, av->parent_ptr, av->key.family);
+/* Merges two sorted runs, from @a to before @b and from there to before @end. */
+static void rv_merge(const struct rv_table *t, cmp_func_t cmp, void *from,
+		     void *to, u32 a, u32 b, u32 end)
+{
+	u32 i = a, j = b, k;
+
+	for (k = a; k < end; k++) {
+		bool first = j == end ||
+			     (i < b && cmp(rv_record(t, from, i),
+					   rv_record(t, from, j)) <= 0);
+
+		memcpy(rv_record(t, to, k),
+		       rv_record(t, from, first ? i++ : j++), t->size);
+		rv_give_way(k);
 	}
-	rv_for_each(vma, s, RV_VMAS)
-		vma->av = rv_av_id(s, vma->av_ptr, vma->key.family);
 }
+
+/**
+ * rv_table_merge_sort() - put records in order
+ * @t: the table
+ * @cmp: the order
+ *
+ * The kernel's sort() would not give up the CPU for a million records.
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 or -ENOMEM, with the records as they were.
+ */
+int rv_table_merge_sort(struct rv_table *t, cmp_func_t cmp)
+{
+	void *from = t->rec, *to;
+	u32 run, i;
+
+	to = rv_alloc(t->len, t->size);
+	if (!to)
+		return -ENOMEM;
+	for (run = 1; run < t->len; run *= 2) {
+		for (i = 0; i < t->len; i += 2 * run)
+			rv_merge(t, cmp, from, to, i, min(i + run, t->len),
+				 min(i + 2 * run, t->len));
+		swap(from, to);
+	}
+	/* What was sorted last is in @from, whichever memory that is. */
+	if (from == t->rec)
+		kvfree(to);
+	else
+		rv_replace_records(t, from);
+	return 0;
+}
+
+static u32 rv_group_of(const struct rv_table *t, size_t offset, u32 groups,
+		       u32 i)
+{
+	u32 group = *(u32 *)(rv_record(t, t->rec, i) + offset);
+
+	return min(group, groups);
+}
+
+/*
+ * Puts records in the order of a small number, a u32 at an offset in each; equal
+ * ones stay in the order in which they are, and those without, RV_NONE, come last.
+ */
+static int rv_table_group(struct rv_table *t, size_t offset, u32 groups)
+{
+	u32 *start, i;
+	void *to;
+
+	start = rv_alloc(groups + 2, sizeof(*start));
+	to = rv_alloc(t->len, t->size);
+	if (!start || !to) {
+		kvfree(start);
+		kvfree(to);
+		return -ENOMEM;
+	}
+	memset(start, 0, (groups + 2) * sizeof(*start));
+	for (i = 0; i < t->len; i++) {
+		start[rv_group_of(t, offset, groups, i) + 1]++;
+		rv_give_way(i);
+	}
+	for (i = 1; i <= groups; i++)
+		start[i] += start[i - 1];
+	for (i = 0; i < t->len; i++) {
+		u32 group = rv_group_of(t, offset, groups, i);
+
+		memcpy(rv_record(t, to, start[group]++),
+		       rv_record(t, t->rec, i), t->size);
+		rv_give_way(i);
+	}
+	kvfree(start);
+	rv_replace_records(t, to);
+	return 0;
+}
+
+/* -------------------------------------------------------------- anon_vmas -- */
 
 /* Scratch space for putting n records into another order. */
 struct rv_av_order {
@@ -43,13 +131,12 @@ struct rv_av_order {
 	void *sorted;
 };
 
-static int rv_order_alloc(struct rv_av_order *o, u32 n, size_t size)
+static int rv_order_alloc(struct rv_av_order *o, u32 n)
 {
 	u32 i;
 
-	o->first = kvmalloc_array(n, 5 * sizeof(u32), GFP_KERNEL);
-	o->sorted = kvmalloc_array(n, size, GFP_KERNEL);
-	if (!o->first || !o->sorted)
+	o->first = rv_alloc(n, 5 * sizeof(u32));
+	if (!o->first)
 		return -ENOMEM;
 	o->last = o->first + n;
 	o->next = o->last + n;
@@ -118,6 +205,44 @@ static void rv_order_family(struct rv_av_order *o, struct rv_av *avs, u32 root)
 	}
 }
 
+static bool rv_order_is_new(const struct rv_av_order *o, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < o->len; i++)
+		if (o->queue[i] != i)
+			return true;
+	return o->len != n;
+}
+
+/* Puts anon_vmas where they belong, and tells those who refer to them. */
+static void rv_apply_order(struct rv_snap *s, const struct rv_av_order *o)
+{
+	struct rv_av *avs = rv_av_at(s, 0);
+	struct rv_avc *avc;
+	struct rv_vma *vma;
+	u32 i;
+
+	memcpy(o->sorted, avs, rv_len(s, RV_AVS) * sizeof(*avs));
+	for (i = 0; i < o->len; i++) {
+		avs[i] = ((struct rv_av *)o->sorted)[o->queue[i]];
+		avs[i].root = rv_new_place(o, avs[i].root);
+		avs[i].parent = rv_new_place(o, avs[i].parent);
+		rv_give_way(i);
+	}
+	/* What hangs on no root is not in the queue; it cannot be, but say so. */
+	s->lost += rv_len(s, RV_AVS) - o->len;
+	s->tables[RV_AVS].len = o->len;
+	rv_for_each(avc, s, RV_AVCS) {
+		avc->av = rv_new_place(o, avc->av);
+		rv_give_way(++i);
+	}
+	rv_for_each(vma, s, RV_VMAS) {
+		vma->av = rv_new_place(o, vma->av);
+		rv_give_way(++i);
+	}
+}
+
 /*
  * Families in the order in which they were met; in each the root first, then
  * its children, then theirs.
@@ -127,36 +252,26 @@ static int rv_order_avs(struct rv_snap *s)
 	struct rv_av *avs = rv_av_at(s, 0), *av;
 	u32 n = rv_len(s, RV_AVS), i;
 	struct rv_av_order o = {};
-	struct rv_avc *avc;
-	struct rv_vma *vma;
 	int err;
 
 	if (!n)
 		return 0;
-	err = rv_order_alloc(&o, n, sizeof(*av));
+	err = rv_order_alloc(&o, n);
 	if (err)
 		goto free;
-
 	rv_for_each(av, s, RV_AVS)
 		av->first_child = RV_NONE;
 	rv_order_siblings(&o, avs, n);
 	for (i = 0; i < n; i++)
 		if (avs[i].parent == i || avs[i].parent == RV_NONE)
 			rv_order_family(&o, avs, i);
-
-	memcpy(o.sorted, avs, n * sizeof(*av));
-	for (i = 0; i < o.len; i++) {
-		avs[i] = ((struct rv_av *)o.sorted)[o.queue[i]];
-		avs[i].root = rv_new_place(&o, avs[i].root);
-		avs[i].parent = rv_new_place(&o, avs[i].parent);
+	if (rv_order_is_new(&o, n)) {
+		o.sorted = rv_alloc(n, sizeof(*av));
+		if (o.sorted)
+			rv_apply_order(s, &o);
+		else
+			err = -ENOMEM;
 	}
-	/* What hangs on no root is not in the queue; it cannot be, but say so. */
-	s->lost += n - o.len;
-	s->tables[RV_AVS].len = o.len;
-	rv_for_each(avc, s, RV_AVCS)
-		avc->av = rv_new_place(&o, avc->av);
-	rv_for_each(vma, s, RV_VMAS)
-		vma->av = rv_new_place(&o, vma->av);
 free:
 	rv_order_free(&o);
 	return err;
@@ -184,6 +299,17 @@ static void rv_order_lines(struct rv_snap *s)
 	}
 }
 
+/* In order by that number, then by the whole comparison, if not in order already. */
+static __always_inline int rv_order_table(struct rv_table *t, size_t offset,
+					  u32 groups, cmp_func_t cmp)
+{
+	if (rv_table_is_sorted(t, cmp))
+		return 0;
+	return rv_table_group(t, offset, groups) ?: rv_table_sort(t, cmp);
+}
+
+/* ------------------------------------------------ what hangs on anon_vmas -- */
+
 static int rv_cmp_vma(const void *a, const void *b)
 {
 	const struct rv_vma *x = a, *y = b;
@@ -195,28 +321,45 @@ static int rv_cmp_vma(const void *a, const void *b)
 	return x->start < y->start ? -1 : x->start > y->start;
 }
 
+static bool rv_vmas_moved(const struct rv_snap *s)
+{
+	u32 i;
+
+	for (i = 0; i < rv_len(s, RV_VMAS); i++)
+		if (rv_vma_at(s, i)->key.id != i)
+			return true;
+	return false;
+}
+
 static int rv_order_vmas(struct rv_snap *s)
 {
-	struct rv_vma *vmas = rv_vma_at(s, 0);
-	u32 n = rv_len(s, RV_VMAS), i;
+	struct rv_table *t = &s->tables[RV_VMAS];
 	struct rv_avc *avc;
 	struct rv_pte *pte;
-	u32 *rank;
+	u32 *rank, i;
+	int err;
 
-	if (!n)
-		return 0;
-	rank = kvmalloc_array(n, sizeof(*rank), GFP_KERNEL);
+	err = rv_table_group(t, offsetof(struct rv_vma, av), rv_len(s, RV_AVS)) ?:
+		      rv_table_sort(t, rv_cmp_vma);
+	if (err || !rv_vmas_moved(s))
+		return err;
+	rank = rv_alloc(t->len, sizeof(*rank));
 	if (!rank)
 		return -ENOMEM;
-	sort(vmas, n, sizeof(*vmas), rv_cmp_vma, NULL);
-	for (i = 0; i < n; i++)
-		rank[vmas[i].key.id] = i;
-	rv_for_each(avc, s, RV_AVCS)
+	for (i = 0; i < t->len; i++) {
+		rank[rv_vma_at(s, i)->key.id] = i;
+		rv_give_way(i);
+	}
+	rv_for_each(avc, s, RV_AVCS) {
 		if (avc->vma != RV_NONE)
 			avc->vma = rank[avc->vma];
-	rv_for_each(pte, s, RV_PTES)
+		rv_give_way(++i);
+	}
+	rv_for_each(pte, s, RV_PTES) {
 		if (pte->vma != RV_NONE)
 			pte->vma = rank[pte->vma];
+		rv_give_way(++i);
+	}
 	kvfree(rank);
 	return 0;
 }
@@ -230,6 +373,115 @@ static int rv_cmp_avc(const void *a, const void *b)
 	return x->av < y->av ? -1 : x->av > y->av;
 }
 
+/* A VMA's list of AVCs goes from its own anon_vma up to the root. */
+static void rv_turn_avcs(struct rv_snap *s)
+{
+	struct rv_vma *vma;
+	u32 i, j;
+
+	rv_for_each(vma, s, RV_VMAS) {
+		rv_give_way(vma->key.id);
+		if (!vma->nr_avcs)
+			continue;
+		i = vma->first_avc;
+		j = i + vma->nr_avcs - 1;
+		for (; i < j; i++, j--)
+			swap(*rv_avc_at(s, i), *rv_avc_at(s, j));
+	}
+}
+
+static int rv_order_avcs(struct rv_snap *s)
+{
+	struct rv_table *t = &s->tables[RV_AVCS];
+
+	rv_turn_avcs(s);
+	return rv_table_group(t, offsetof(struct rv_avc, vma), rv_len(s, RV_VMAS)) ?:
+		       rv_table_sort(t, rv_cmp_avc);
+}
+
+static int rv_cmp_pte(const void *a, const void *b)
+{
+	const struct rv_pte *x = a, *y = b;
+
+	if (x->vma != y->vma)
+		return x->vma < y->vma ? -1 : 1;
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+/**
+ * rv_order_ptes() - put page-table entries in the order of VMA and address
+ * @s: the snapshot
+ *
+ * Context: Process context, may sleep; no locks held.
+ * Return: 0 or -ENOMEM.
+ */
+int rv_order_ptes(struct rv_snap *s)
+{
+	struct rv_table *t = &s->tables[RV_PTES];
+
+	return rv_table_group(t, offsetof(struct rv_pte, vma), rv_len(s, RV_VMAS)) ?:
+		       rv_table_sort(t, rv_cmp_pte);
+}
+
+/**
+ * rv_drop_repeated_ptes() - keep one of entries that are of the same place
+ * @s: the snapshot of one page; its entries are put in order as well
+ *
+ * Context: Process context, may sleep; no locks held.
+ * Return: 0 or -ENOMEM.
+ */
+int rv_drop_repeated_ptes(struct rv_snap *s)
+{
+	struct rv_pte *ptes;
+	u32 i, len = 0;
+	int err;
+
+	err = rv_order_ptes(s);
+	if (err)
+		return err;
+	ptes = rv_pte_at(s, 0);
+	for (i = 0; i < rv_len(s, RV_PTES); i++) {
+		rv_give_way(i);
+		if (!len || ptes[i].vma == RV_NONE ||
+		    rv_cmp_pte(&ptes[len - 1], &ptes[i]))
+			ptes[len++] = ptes[i];
+	}
+	s->tables[RV_PTES].len = len;
+	s->entries = len;
+	s->reclaim.found = len;
+	return 0;
+}
+
+/* Those of one address space stay in the order of the list: oldest first. */
+static int rv_cmp_task(const void *a, const void *b)
+{
+	const struct rv_task *x = a, *y = b;
+
+	return x->mm < y->mm ? -1 : x->mm > y->mm;
+}
+
+/**
+ * rv_order_tasks() - put processes in the order of their address spaces
+ * @s: the snapshot; where those of an address space begin is set
+ *
+ * Context: Process context, may sleep; no locks held.
+ * Return: 0 or -ENOMEM.
+ */
+int rv_order_tasks(struct rv_snap *s)
+{
+	struct rv_mm *mm;
+	u32 first = 0;
+	int err;
+
+	err = rv_order_table(&s->tables[RV_TASKS], offsetof(struct rv_task, mm),
+			     rv_len(s, RV_MMS), rv_cmp_task);
+	rv_for_each(mm, s, RV_MMS) {
+		mm->first_task = first;
+		first += mm->nr_tasks;
+	}
+	return err;
+}
+
 /* --------------------------------------------------------------- totals -- */
 
 static void rv_count_avcs(struct rv_snap *s)
@@ -238,39 +490,34 @@ static void rv_count_avcs(struct rv_snap *s)
 	u32 i;
 
 	for (i = 0; i < rv_len(s, RV_AVCS); i++) {
+		rv_give_way(i);
 		if (avcs[i].av != RV_NONE) {
 			struct rv_av *av = rv_av_at(s, avcs[i].av);
 
 			av->vmas++;
 			s->tree_vmas += av->on_page;
 		}
-		if (avcs[i].vma != RV_NONE) {
-			struct rv_vma *v = rv_vma_at(s, avcs[i].vma);
-
-			if (!v->nr_avcs++)
-				v->first_avc = i;
-		}
+		if (avcs[i].vma != RV_NONE &&
+		    (!i || avcs[i - 1].vma != avcs[i].vma))
+			rv_vma_at(s, avcs[i].vma)->first_avc = i;
 	}
 }
 
-static void rv_count_vmas(struct rv_snap *s)
+static void rv_count_processes(struct rv_snap *s)
 {
 	struct rv_vma *vma;
 	struct rv_mm *mm;
 
-	rv_for_each(vma, s, RV_VMAS) {
-		s->visited += vma->visited;
-		s->mapped += vma->mapped;
+	rv_for_each(vma, s, RV_VMAS)
 		if (vma->mapped && vma->mm != RV_NONE)
 			rv_mm_at(s, vma->mm)->mapped = true;
-	}
 	rv_for_each(mm, s, RV_MMS)
 		if (mm->mapped)
 			s->processes += mm->nr_tasks;
 }
 
 /**
- * rv_put_in_order() - link, sort and count the records of a snapshot
+ * rv_put_in_order() - put the records of a snapshot in order, and add up
  * @s: the snapshot, to which no more records will be added
  *
  * Context: Process context, may sleep; no locks held.
@@ -281,15 +528,14 @@ int rv_put_in_order(struct rv_snap *s)
 	int err;
 
 	s->lost = rv_snap_lost(s);
-	rv_link_avs(s);
-	err = rv_order_avs(s) ?: rv_order_vmas(s);
+	err = rv_order_avs(s)	       ?:
+		      rv_order_vmas(s) ?:
+		      rv_order_avcs(s) ?:
+					 rv_order_ptes(s);
 	if (err)
 		return err;
 	rv_order_lines(s);
-	sort(rv_avc_at(s, 0), rv_len(s, RV_AVCS), sizeof(struct rv_avc),
-	     rv_cmp_avc, NULL);
-	rv_snap_sort_ptes(s);
 	rv_count_avcs(s);
-	rv_count_vmas(s);
+	rv_count_processes(s);
 	return 0;
 }

@@ -20,16 +20,6 @@
 #define RV_REASONS_AGAIN \
 	(RV_REASON_WRITEBACK | RV_REASON_LOCKED | RV_REASON_MISSED)
 
-static bool rv_any_mlocked(const struct rv_snap *s)
-{
-	const struct rv_vma *vma;
-
-	rv_for_each(vma, s, RV_VMAS)
-		if (vma->holds_folio && vma->vm_flags & VM_LOCKED)
-			return true;
-	return false;
-}
-
 /* Swap is what anonymous and shared memory goes to, unless it has gone. */
 static bool rv_lacks_swap(const struct rv_snap *s, bool dirty)
 {
@@ -55,7 +45,7 @@ static u16 rv_reasons(const struct rv_snap *s)
 		reasons |= RV_REASON_HUGETLB;
 	else if (rv_lacks_swap(s, dirty))
 		reasons |= RV_REASON_NO_SWAP;
-	if (rv_any_mlocked(s))
+	if (r->mlocked)
 		reasons |= RV_REASON_MLOCKED;
 	if (page->flags & BIT(PG_unevictable))
 		reasons |= RV_REASON_UNEVICTABLE;

@@ -25,154 +25,153 @@
 /* A VMA has one AVC per generation of forks; more than this is corruption. */
 #define RV_AVCS_MAX 65536
 
-/* Records between two chances to give up the CPU. */
+/* VMAs between two chances to give up the CPU. */
 #define RV_RECORD_TURN 256
-
-static u32 rv_id(const struct rv_key *key)
-{
-	return key ? key->id : RV_NONE;
-}
 
 /* The lock of a family is its root's, which is alive as long as it is held. */
 static void rv_assert_family_locked(const struct rv_snap *s, u32 family)
 {
-	struct anon_vma *root = (void *)rv_root_at(s, family)->ptr;
+	struct anon_vma *root;
 
-	lockdep_assert_held(&root->rwsem);
+	if (IS_ENABLED(CONFIG_LOCKDEP) && family != RV_NONE) {
+		root = (void *)rv_root_at(s, family)->ptr;
+		lockdep_assert_held(&root->rwsem);
+	}
 }
 
-/* The mm cannot go: a VMA of it is linked in a tree that we hold locked. */
-static u32 rv_record_mm(struct rv_snap *s, struct mm_struct *mm)
+/* The record to fill, or NULL: there is no room, or it is there already. */
+static struct rv_vma *rv_new_vma(struct rv_snap *s, struct vm_area_struct *vma,
+				 u32 family, struct rv_vma **known)
 {
-	bool added;
-	struct rv_key *key =
-		rv_table_find_or_add(&s->tables[RV_MMS], mm, RV_NONE, &added);
-
-	if (key && added)
-		mmgrab(mm);
-	return rv_id(key);
-}
-
-/* Nor can its file: remove_vma() drops it after the VMA was unlinked. */
-static u32 rv_record_file(struct rv_snap *s, struct file *file)
-{
-	struct rv_key *key;
+	struct rv_table *t = &s->tables[RV_VMAS];
+	struct rv_vma *v;
 	bool added;
 
-	if (!file)
-		return RV_NONE;
-	key = rv_table_find_or_add(&s->tables[RV_FILES], file, RV_NONE, &added);
-	if (key && added)
-		get_file(file);
-	return rv_id(key);
-}
-
-static u8 rv_area_of(const struct vm_area_struct *vma)
-{
-	const struct mm_struct *mm = vma->vm_mm;
-
-	if (vma->vm_file)
-		return RV_AREA_FILE;
-	/* As show_map_vma() of fs/proc/task_mmu.c names them. */
-	if (vma->vm_start < READ_ONCE(mm->brk) &&
-	    vma->vm_end > READ_ONCE(mm->start_brk))
-		return RV_AREA_HEAP;
-	if (vma->vm_start <= READ_ONCE(mm->start_stack) &&
-	    vma->vm_end >= READ_ONCE(mm->start_stack))
-		return RV_AREA_STACK;
-	return RV_AREA_PLAIN;
+	*known = NULL;
+	if (rv_pass_is_lost(s) && !t->slot) {
+		t->lost++;
+		return NULL;
+	}
+	if (!t->slot) {
+		v = rv_add(s, RV_VMAS, struct rv_vma);
+		if (v)
+			v->key = (struct rv_key){ (unsigned long)vma, family,
+						  t->len - 1 };
+		return v;
+	}
+	v = (struct rv_vma *)rv_table_find_or_add(t, (unsigned long)vma, family,
+						  &added);
+	s->full |= !v;
+	if (v && added)
+		return v;
+	*known = v;
+	return NULL;
 }
 
 /**
- * rv_record_vma() - note a VMA, its mm and its file
+ * rv_record_vma() - note a VMA, and hold its mm and its file
  * @s: the snapshot
  * @vma: the VMA, in a tree that is locked
  * @family: the family in whose tree it was met, or RV_NONE for a file's tree
- * @added: set to whether it was not there yet
+ *
+ * Neither can go: the mm because a VMA of it is linked in a tree that is locked,
+ * the file because remove_vma() drops it after the VMA was unlinked.
  *
  * Context: The lock of that tree is held for read.
- * Return: the record, or NULL after counting it as lost.
+ * Return: the record, which is an old one with @nr_avcs set if records are looked
+ * up and it was there; or NULL after counting it as lost.
  */
 struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
-			     u32 family, bool *added)
+			     u32 family)
 {
-	struct rv_key *key =
-		rv_table_find_or_add(&s->tables[RV_VMAS], vma, family, added);
-	struct rv_vma *v;
+	struct rv_vma *known, *v = rv_new_vma(s, vma, family, &known);
 
-	if (family != RV_NONE)
-		rv_assert_family_locked(s, family);
-	if (!key || !*added)
-		return (struct rv_vma *)key;
-
-	v = container_of(key, struct rv_vma, key);
+	rv_assert_family_locked(s, family);
+	if (!v)
+		return known;
 	v->av_ptr = (unsigned long)READ_ONCE(vma->anon_vma);
-	v->av = RV_NONE;
+	v->mm_ptr = (unsigned long)vma->vm_mm;
+	v->file_ptr = (unsigned long)vma->vm_file;
+	v->vm_flags = READ_ONCE(vma->vm_flags);
 	v->start = vma->vm_start;
 	v->end = vma->vm_end;
 	v->pgoff = vma->vm_pgoff;
-	v->vm_flags = READ_ONCE(vma->vm_flags);
-	v->area = rv_area_of(vma);
-	v->mm = rv_record_mm(s, vma->vm_mm);
-	v->file = rv_record_file(s, vma->vm_file);
+	v->first_avc = RV_NONE;
+	v->nr_avcs = 0;
+	v->visited = false;
+	v->mapped = false;
+	mmgrab(vma->vm_mm);
+	if (vma->vm_file)
+		get_file(vma->vm_file);
 	return v;
 }
 
-static u32 rv_record_av(struct rv_snap *s, const struct anon_vma *av,
-			u32 family)
+static void rv_record_av(struct rv_snap *s, const struct anon_vma *av,
+			 u32 family)
 {
-	struct rv_av *r;
-	bool added;
+	struct rv_av *r = rv_add(s, RV_AVS, struct rv_av);
 
-	r = (struct rv_av *)rv_table_find_or_add(&s->tables[RV_AVS], av, family,
-						 &added);
-	if (r && added) {
-		r->root_ptr = (unsigned long)av->root;
-		r->parent_ptr = (unsigned long)av->parent;
-		r->refcount = atomic_read(&av->refcount);
-		r->children = av->num_children;
-		r->active_vmas = av->num_active_vmas;
-	} else if (r) {
-		s->inconsistent |= r->parent_ptr != (unsigned long)av->parent;
-	}
-	return r ? r->key.id : RV_NONE;
+	if (!r)
+		return;
+	*r = (struct rv_av){
+		.key = { (unsigned long)av, family },
+		.parent_ptr = (unsigned long)av->parent,
+		.refcount = atomic_read(&av->refcount),
+		.children = av->num_children,
+		.active_vmas = av->num_active_vmas,
+	};
+}
+
+/*
+ * Every AVC is in the tree of its anon_vma, and one is the first there; so each
+ * anon_vma is noted once.  An AVC that fork has just put on the list is in no tree
+ * yet (mm/rmap.c, anon_vma_fork()), and its anon_vma may have an empty one.
+ */
+static bool rv_is_first_of_av(const struct anon_vma_chain *avc)
+{
+	const struct rb_node *first =
+		READ_ONCE(avc->anon_vma->rb_root.rb_leftmost);
+
+	return !first || first == &avc->rb;
 }
 
 /**
  * rv_record_avcs() - note the AVCs of a VMA, and the anon_vmas that they join
  * @s: the snapshot
  * @vma: the VMA, found in a tree of the root that is locked
- * @vma_id: the index of its record
+ * @v: its record; NULL to count only
  * @family: of that root, the index of its record
  *
  * Context: The root's lock is held for read.
- * Return: how many AVCs there are.
  */
-u32 rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma, u32 vma_id,
-		   u32 family)
+void rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma,
+		    struct rv_vma *v, u32 family)
 {
-	const struct anon_vma *own = READ_ONCE(vma->anon_vma);
 	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
-	u32 n;
+	u32 first = rv_len(s, RV_AVCS), n;
 
 	rv_assert_family_locked(s, family);
 	for (n = 0; pos != &vma->anon_vma_chain && n < RV_AVCS_MAX; n++) {
 		const struct anon_vma_chain *avc =
 			list_entry(pos, struct anon_vma_chain, same_vma);
-		u32 av_id = rv_record_av(s, avc->anon_vma, family);
-		struct rv_avc *r = rv_table_add(&s->tables[RV_AVCS]);
+		struct rv_avc *r = rv_add(s, RV_AVCS, struct rv_avc);
 
+		if (rv_is_first_of_av(avc))
+			rv_record_av(s, avc->anon_vma, family);
 		if (r) {
 			r->ptr = (unsigned long)avc;
-			r->av = av_id;
-			r->vma = vma_id;
-			r->own = avc->anon_vma == own;
+			r->av_ptr = (unsigned long)avc->anon_vma;
+			r->vma = v ? v->key.id : RV_NONE;
+			r->av = RV_NONE;
 		}
 		pos = READ_ONCE(pos->next);
 	}
 	if (pos != &vma->anon_vma_chain)
 		s->endless_chains++;
-	return n;
+	if (v) {
+		v->first_avc = first;
+		v->nr_avcs = rv_len(s, RV_AVCS) - first;
+	}
 }
 
 /**
@@ -194,26 +193,27 @@ u32 rv_record_family(struct rv_snap *s, struct anon_vma *root)
 	struct rb_node *node;
 	struct rv_key *key;
 	bool added;
-	u32 since_resched = 0;
+	u32 n = 0;
 
 	lockdep_assert_held(&root->rwsem);
-	key = rv_table_find_or_add(&s->tables[RV_ROOTS], root, RV_NONE, &added);
-	if (!key || !added)
-		return rv_id(key);
+	key = rv_table_find_or_add(&s->tables[RV_ROOTS], (unsigned long)root,
+				   RV_NONE, &added);
+	if (!key) {
+		s->full = true;
+		return RV_NONE;
+	}
+	if (!added)
+		return key->id;
 
-	rv_record_av(s, root, key->id);
 	for (node = rb_first_cached(&root->rb_root);
 	     node && !fatal_signal_pending(current); node = rb_next(node)) {
 		struct vm_area_struct *vma =
 			rb_entry(node, struct anon_vma_chain, rb)->vma;
-		struct rv_vma *v = rv_record_vma(s, vma, key->id, &added);
+		struct rv_vma *v = rv_record_vma(s, vma, key->id);
 
-		since_resched += rv_record_avcs(
-			s, vma, rv_id((struct rv_key *)v), key->id);
-		if (since_resched >= RV_RECORD_TURN) {
-			since_resched = 0;
+		rv_record_avcs(s, vma, v, key->id);
+		if (++n % RV_RECORD_TURN == 0)
 			cond_resched();
-		}
 	}
 	return key->id;
 }

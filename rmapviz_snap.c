@@ -1,94 +1,187 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The snapshot: tables of plain records.
+ * The snapshot: tables of plain records, and the memory for them.
  *
  * Memory is allocated before any lock is taken.  Under a lock records are only
- * appended; what finds no room is counted, and the walk is repeated in a
- * snapshot that has room for it.
+ * appended; what finds no room is counted, and the walk is repeated with room
+ * for all of it.
  */
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hash.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/overflow.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
+#include <linux/vmalloc.h>
 
 #include "rmapviz.h"
 #include "rmapviz_collect.h"
 
-#define RV_FIRST_CAP 64
+/* Up to here contiguous memory is tried for, as kvmalloc() does. */
+#define RV_CONTIGUOUS_MAX (32 * PAGE_SIZE)
+
+/* kmalloc() gives a power of two of pages, and they are all zeroed. */
+static bool rv_wastes_pages(size_t bytes)
+{
+	return bytes > PAGE_SIZE &&
+	       roundup_pow_of_two(bytes) - bytes > 4 * PAGE_SIZE;
+}
+
+/* Room beyond what a pass has counted, for a family that grows: an eighth. */
+#define RV_SLACK(_n) ((_n) / 8 + 8)
 
 /* Every table of a snapshot. */
 #define rv_for_each_table(_t, _s) \
 	for (_t = (_s)->tables; _t < (_s)->tables + RV_NR_TABLES; _t++)
 
-/* clang-format off */
-static const struct {
-	u32 size;
-	bool keyed; /* they begin with a struct rv_key */
-} rv_record_kinds[RV_NR_TABLES] = {
-	[RV_ROOTS] = { .size = sizeof(struct rv_key), .keyed = true },
-	[RV_AVS] = { .size = sizeof(struct rv_av), .keyed = true },
-	[RV_AVCS] = { .size = sizeof(struct rv_avc) },
-	[RV_MMS] = { .size = sizeof(struct rv_mm), .keyed = true },
-	[RV_TASKS] = { .size = sizeof(struct rv_task) },
-	[RV_FILES] = { .size = sizeof(struct rv_file), .keyed = true },
-	[RV_VMAS] = { .size = sizeof(struct rv_vma), .keyed = true },
-	[RV_PTES] = { .size = sizeof(struct rv_pte) },
-	[RV_MISSING] = { .size = sizeof(struct rv_mismatch) },
-	[RV_EXTRA] = { .size = sizeof(struct rv_mismatch) },
+static const u32 rv_record_sizes[RV_NR_TABLES] = {
+	[RV_ROOTS] = sizeof(struct rv_key),
+	[RV_AVS] = sizeof(struct rv_av),
+	[RV_AVCS] = sizeof(struct rv_avc),
+	[RV_MMS] = sizeof(struct rv_mm),
+	[RV_TASKS] = sizeof(struct rv_task),
+	[RV_FILES] = sizeof(struct rv_file),
+	[RV_VMAS] = sizeof(struct rv_vma),
+	[RV_PTES] = sizeof(struct rv_pte),
+	[RV_MISSING] = sizeof(struct rv_mismatch),
+	[RV_EXTRA] = sizeof(struct rv_mismatch),
 };
 
-/* clang-format on */
+/* --------------------------------------------------------------- memory -- */
 
-static u32 rv_table_slots(const struct rv_table *t)
+/**
+ * rv_alloc() - memory for many of something
+ * @n: how many
+ * @size: bytes of one
+ *
+ * Like kvmalloc_array(), which cannot be told to leave the OOM killer alone
+ * without trying hard for contiguous memory.
+ *
+ * Context: Process context, may sleep.
+ * Return: memory that is not zeroed, to be freed with kvfree(), or NULL.
+ */
+void *rv_alloc(size_t n, size_t size)
 {
-	return roundup_pow_of_two(2 * t->cap);
+	size_t bytes = array_size(max_t(size_t, n, 1), size);
+	gfp_t flags = RV_GFP;
+	void *p = NULL;
+
+	if (bytes > PAGE_SIZE)
+		flags = (flags & ~__GFP_RETRY_MAYFAIL) | __GFP_NORETRY;
+	if (bytes <= RV_CONTIGUOUS_MAX && !rv_wastes_pages(bytes))
+		p = kmalloc(bytes, flags);
+	/* Its page tables it would get at any price, so leave room for them. */
+	if (!p && bytes > PAGE_SIZE &&
+	    bytes >> PAGE_SHIFT < si_mem_available() / 2)
+		p = __vmalloc(bytes, RV_GFP);
+	return p;
 }
 
-static int rv_table_make_room(struct rv_table *t, u32 cap)
+/**
+ * rv_table_init() - a table without room
+ * @t: the table, zeroed
+ * @size: bytes of one record
+ *
+ * Context: Any.
+ */
+void rv_table_init(struct rv_table *t, u32 size)
 {
-	t->cap = cap;
-	t->rec = kvcalloc(cap, t->size, GFP_KERNEL);
+	t->size = size;
+}
+
+/**
+ * rv_table_reserve() - empty a table, and make room
+ * @t: the table; what it has is lost
+ * @cap: for that many records; if there is room for more, that stays
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 or -ENOMEM; then it has no room.
+ */
+int rv_table_reserve(struct rv_table *t, u32 cap)
+{
+	t->len = 0;
+	t->lost = 0;
+	if (t->cap >= cap)
+		return 0;
+	rv_table_free(t);
+	t->rec = rv_alloc(cap, t->size);
 	if (!t->rec)
 		return -ENOMEM;
-	if (t->keyed) {
-		t->slot = kvcalloc(rv_table_slots(t), sizeof(*t->slot),
-				   GFP_KERNEL);
-		if (!t->slot)
-			return -ENOMEM;
-	}
+	t->cap = cap;
 	return 0;
 }
 
 /**
- * rv_table_alloc() - give a table room for its first records
- * @t: the table, zeroed
- * @size: bytes of one record
+ * rv_table_extend() - make room for more, and keep what there is
+ * @t: the table; its records are not looked up any more
+ * @more: for that many records more
  *
  * Context: Process context, may sleep.
- * Return: 0 or -ENOMEM; in both cases it is to be freed with rv_table_free().
+ * Return: 0 or -ENOMEM, with the table as it was.
  */
-int rv_table_alloc(struct rv_table *t, u32 size)
+int rv_table_extend(struct rv_table *t, u32 more)
 {
-	t->size = size;
-	return rv_table_make_room(t, RV_FIRST_CAP);
+	void *rec = rv_alloc(t->len + more, t->size);
+
+	if (!rec)
+		return -ENOMEM;
+	if (t->len)
+		memcpy(rec, t->rec, (size_t)t->len * t->size);
+	kvfree(t->rec);
+	kvfree(t->slot);
+	t->rec = rec;
+	t->slot = NULL;
+	t->cap = t->len + more;
+	return 0;
 }
 
 /**
- * rv_table_alloc_keyed() - the same for records that are looked up
- * @t: the table, zeroed
- * @size: bytes of one record, which begins with a struct rv_key
+ * rv_table_reserve_slots() - let records be looked up as they are added
+ * @t: the table, empty, of records that begin with a struct rv_key
  *
  * Context: Process context, may sleep.
- * Return: 0 or -ENOMEM; in both cases it is to be freed with rv_table_free().
+ * Return: 0 or -ENOMEM.
  */
-int rv_table_alloc_keyed(struct rv_table *t, u32 size)
+int rv_table_reserve_slots(struct rv_table *t)
 {
-	t->keyed = true;
-	return rv_table_alloc(t, size);
+	u32 slots = roundup_pow_of_two(2 * max(t->cap, 1U));
+
+	kvfree(t->slot);
+	t->slot = rv_alloc(slots, sizeof(*t->slot));
+	if (!t->slot)
+		return -ENOMEM;
+	memset(t->slot, 0, slots * sizeof(*t->slot));
+	t->slot_mask = slots - 1;
+	return 0;
+}
+
+/**
+ * rv_table_grow() - empty a table; make room for all it had and all it lost
+ * @t: the table; if records are looked up, they are from then on too
+ *
+ * Context: Process context, may sleep.
+ * Return: 0, -ENOMEM, or -ENOSPC if it is as large as it may get.
+ */
+int rv_table_grow(struct rv_table *t)
+{
+	u64 need = (u64)t->len + t->lost;
+	bool has_slots = t->slot;
+	int err;
+
+	if (need <= t->cap) {
+		t->len = 0;
+		t->lost = 0;
+		return 0;
+	}
+	if (t->cap >= RV_RECORDS_MAX)
+		return -ENOSPC;
+	need = min_t(u64, need + RV_SLACK(need), RV_RECORDS_MAX);
+	err = rv_table_reserve(t, need);
+	if (!err && has_slots)
+		err = rv_table_reserve_slots(t);
+	return err;
 }
 
 /**
@@ -107,30 +200,7 @@ void rv_table_free(struct rv_table *t)
 	t->cap = 0;
 }
 
-static void rv_table_clear(struct rv_table *t)
-{
-	if (t->slot)
-		memset(t->slot, 0, rv_table_slots(t) * sizeof(*t->slot));
-	t->len = 0;
-	t->lost = 0;
-}
-
-/**
- * rv_table_grow() - empty a table; make room for all it had and all it lost
- * @t: the table
- *
- * Context: Process context, may sleep.
- * Return: 0 or -ENOMEM; the table is then empty and has no room.
- */
-int rv_table_grow(struct rv_table *t)
-{
-	u64 need = (u64)t->len + t->lost;
-
-	rv_table_free(t);
-	t->lost = 0;
-	need = min_t(u64, need + need / 4, RV_RECORDS_MAX);
-	return rv_table_make_room(t, need);
-}
+/* -------------------------------------------------------------- records -- */
 
 /**
  * rv_table_add() - append a record
@@ -151,11 +221,10 @@ void *rv_table_add(struct rv_table *t)
 static u32 *rv_table_slot(const struct rv_table *t, unsigned long ptr,
 			  u32 family)
 {
-	u32 mask = rv_table_slots(t) - 1;
-	u32 i = hash_long(ptr, 32) & mask;
+	u32 i = hash_long(ptr, 32) & t->slot_mask;
 
 	/* At most half of the slots are ever taken, so this ends. */
-	for (; t->slot[i]; i = (i + 1) & mask) {
+	for (; t->slot[i]; i = (i + 1) & t->slot_mask) {
 		const struct rv_key *key =
 			t->rec + (size_t)t->size * (t->slot[i] - 1);
 
@@ -167,51 +236,89 @@ static u32 *rv_table_slot(const struct rv_table *t, unsigned long ptr,
 
 /**
  * rv_table_find() - the record that stands for an object
- * @t: a keyed table
+ * @t: a table with slots
  * @ptr: the object's address, not dereferenced
  * @family: the family it was seen in
  *
  * Context: Any.
  * Return: the record, or NULL.
  */
-struct rv_key *rv_table_find(const struct rv_table *t, const void *ptr,
+struct rv_key *rv_table_find(const struct rv_table *t, unsigned long ptr,
 			     u32 family)
 {
-	u32 slot = *rv_table_slot(t, (unsigned long)ptr, family);
+	u32 slot = t->slot ? *rv_table_slot(t, ptr, family) : 0;
 
 	return slot ? t->rec + (size_t)t->size * (slot - 1) : NULL;
 }
 
 /**
  * rv_table_find_or_add() - the record that stands for an object, made if new
- * @t: a keyed table
+ * @t: a table with slots
  * @ptr: the object's address, not dereferenced
  * @family: the family it was seen in
- * @added: set to whether the caller has to fill the record
+ * @added: set to whether the caller has to fill the record, of which only the
+ *	key is set
  *
  * Context: Any, also under spinlocks; allocates nothing.
  * Return: the record, or NULL after counting it as lost.
  */
-struct rv_key *rv_table_find_or_add(struct rv_table *t, const void *ptr,
+struct rv_key *rv_table_find_or_add(struct rv_table *t, unsigned long ptr,
 				    u32 family, bool *added)
 {
-	u32 *slot = rv_table_slot(t, (unsigned long)ptr, family);
 	struct rv_key *key;
+	u32 *slot;
 
-	*added = !*slot;
+	*added = false;
+	if (!t->slot) {
+		t->lost++;
+		return NULL;
+	}
+	slot = rv_table_slot(t, ptr, family);
 	if (*slot)
 		return t->rec + (size_t)t->size * (*slot - 1);
-
 	key = rv_table_add(t);
 	if (!key)
 		return NULL;
-	memset(key, 0, t->size);
-	key->ptr = (unsigned long)ptr;
-	key->family = family;
-	key->id = t->len - 1;
+	*added = true;
+	*key = (struct rv_key){ ptr, family, t->len - 1 };
 	*slot = t->len;
 	return key;
 }
+
+/**
+ * rv_table_index() - let the records that there are be looked up
+ * @t: a table of records that begin with a struct rv_key; one that stands for
+ *	the same object as an earlier one goes, and ids are set anew
+ *
+ * Context: Process context, may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int rv_table_index(struct rv_table *t)
+{
+	struct rv_key *key, *kept;
+	u32 i, len = 0, *slot;
+	int err;
+
+	err = rv_table_reserve_slots(t);
+	if (err)
+		return err;
+	for (i = 0; i < t->len; i++) {
+		rv_give_way(i);
+		key = t->rec + (size_t)t->size * i;
+		slot = rv_table_slot(t, key->ptr, key->family);
+		if (*slot)
+			continue;
+		kept = t->rec + (size_t)t->size * len;
+		if (kept != key)
+			memcpy(kept, key, t->size);
+		kept->id = len;
+		*slot = ++len;
+	}
+	t->len = len;
+	return 0;
+}
+
+/* ------------------------------------------------------------- snapshot -- */
 
 /**
  * rv_snap_alloc() - an empty snapshot for a query
@@ -222,50 +329,84 @@ struct rv_key *rv_table_find_or_add(struct rv_table *t, const void *ptr,
  */
 struct rv_snap *rv_snap_alloc(const struct rv_query *q)
 {
-	struct rv_snap *s = kzalloc(sizeof(*s), GFP_KERNEL);
+	struct rv_snap *s = kzalloc(sizeof(*s), RV_GFP);
 	u32 id;
 
 	if (!s)
 		return NULL;
 	s->query = *q;
-	for (id = 0; id < RV_NR_TABLES; id++) {
-		s->tables[id].keyed = rv_record_kinds[id].keyed;
-		if (rv_table_alloc(&s->tables[id], rv_record_kinds[id].size)) {
-			rv_snap_free(s);
-			return NULL;
-		}
-	}
+	for (id = 0; id < RV_NR_TABLES; id++)
+		rv_table_init(&s->tables[id], rv_record_sizes[id]);
 	return s;
 }
 
 /**
- * rv_snap_put_refs() - let go of the mms, files and inode of a snapshot
- * @s: the snapshot; its records stay, as plain data
+ * rv_snap_put_files() - let go of the files and the inode of a snapshot
+ * @s: the snapshot, after rv_intern()
  *
  * Context: Process context, may sleep; no locks held.
  */
-void rv_snap_put_refs(struct rv_snap *s)
+void rv_snap_put_files(struct rv_snap *s)
 {
 	struct rv_file *file;
-	struct rv_mm *mm;
+	u32 n = 0;
 
-	if (s->refs_dropped)
-		return;
-	rv_for_each(file, s, RV_FILES)
-		fput((struct file *)file->key.ptr);
-	rv_for_each(mm, s, RV_MMS)
-		mmdrop((struct mm_struct *)mm->key.ptr);
+	rv_for_each(file, s, RV_FILES) {
+		rv_give_way(++n);
+		if (file->key.ptr)
+			fput((struct file *)file->key.ptr);
+		file->key.ptr = 0;
+	}
 	iput(s->inode);
 	if (s->sb)
 		deactivate_super(s->sb);
 	s->inode = NULL;
 	s->sb = NULL;
-	s->refs_dropped = true;
+}
+
+/* Before they are interned, each VMA holds its mm and its file. */
+static void rv_put_refs_of_vmas(struct rv_snap *s)
+{
+	struct rv_table *t = &s->tables[RV_VMAS];
+	struct rv_vma *vma;
+	u32 n = 0;
+
+	rv_for_each(vma, s, RV_VMAS) {
+		rv_give_way(++n);
+		if (vma->file_ptr)
+			fput((struct file *)vma->file_ptr);
+		mmdrop((struct mm_struct *)vma->mm_ptr);
+	}
+	/* They are no more, but as many are to be expected. */
+	t->lost += t->len;
+	t->len = 0;
+}
+
+/**
+ * rv_snap_put_refs() - let go of the mms, files and inode of a snapshot
+ * @s: the snapshot; after rv_intern() its records stay, as plain data
+ *
+ * Context: Process context, may sleep; no locks held.
+ */
+void rv_snap_put_refs(struct rv_snap *s)
+{
+	struct rv_mm *mm;
+	u32 n = 0;
+
+	if (!s->interned)
+		rv_put_refs_of_vmas(s);
+	rv_snap_put_files(s);
+	rv_for_each(mm, s, RV_MMS) {
+		rv_give_way(++n);
+		if (mm->held)
+			mmdrop((struct mm_struct *)mm->key.ptr);
+		mm->held = false;
+	}
 }
 
 /**
  * rv_snap_clear() - empty a snapshot for another attempt
- * @s: the snapshot; its capacity, query and count of retries stay
+ * @s: the snapshot; its room, query and counts of attempts stay
  *
  * Context: Process context, may sleep; no locks held.
  */
@@ -274,14 +415,21 @@ void rv_snap_clear(struct rv_snap *s)
 	struct rv_table *t;
 
 	rv_snap_put_refs(s);
-	rv_for_each_table(t, s)
-		rv_table_clear(t);
+	rv_for_each_table(t, s) {
+		t->len = 0;
+		t->lost = 0;
+		if (t->slot)
+			memset(t->slot, 0,
+			       (t->slot_mask + 1) * sizeof(*t->slot));
+	}
 	memset(&s->page, 0, sizeof(s->page));
 	memset(&s->reclaim, 0, sizeof(s->reclaim));
-	s->lock_ns = 0;
+	s->visited = 0;
+	s->mapped = 0;
+	s->entries = 0;
 	s->endless_chains = 0;
 	s->inconsistent = false;
-	s->refs_dropped = false;
+	s->full = false;
 }
 
 /**
@@ -302,80 +450,57 @@ u64 rv_snap_lost(const struct rv_snap *s)
 }
 
 /**
- * rv_snap_lacks_room() - did a record find no room?
- * @s: the snapshot
+ * rv_snap_want() - say how many records are to be expected
+ * @s: the snapshot, empty
+ * @id: the table
+ * @records: their number; if there is no room for as many, the pass is lost
  *
  * Context: Any.
- * Return: true if one did; chains without an end do not count.
  */
-bool rv_snap_lacks_room(const struct rv_snap *s)
+void rv_snap_want(struct rv_snap *s, enum rv_table_id id, u32 records)
 {
-	return rv_snap_lost(s) != s->endless_chains;
+	struct rv_table *t = &s->tables[id];
+
+	records = min(records, RV_RECORDS_MAX);
+	if (t->cap >= records)
+		return;
+	t->lost = records - t->len;
+	s->full = true;
 }
 
 /**
  * rv_snap_grow() - empty a snapshot and make room for what it lost
  * @s: the snapshot
  *
+ * Where a table is as large as it may get, the next pass takes what fits.
+ *
  * Context: Process context, may sleep; no locks held.
- * Return: 0, -ENOMEM, or -ENOSPC if a table is as large as it may get, with
- * its records kept.
+ * Return: 0 or -ENOMEM.
  */
 int rv_snap_grow(struct rv_snap *s)
 {
 	struct rv_table *t;
+	int err = 0;
 
-	rv_for_each_table(t, s)
-		if (t->lost && t->cap == RV_RECORDS_MAX)
-			return -ENOSPC;
-
+	s->take_what_fits = false;
+	/* What holds references is among what is emptied. */
 	rv_snap_put_refs(s);
-	rv_for_each_table(t, s)
-		if (t->lost && rv_table_grow(t))
-			return -ENOMEM;
+	rv_for_each_table(t, s) {
+		if (!t->lost)
+			continue;
+		err = rv_table_grow(t);
+		if (err == -ENOSPC)
+			s->take_what_fits = true;
+		else if (err)
+			return err;
+	}
+	err = 0;
 	rv_snap_clear(s);
-	return 0;
-}
-
-static int rv_cmp_pte(const void *a, const void *b)
-{
-	const struct rv_pte *x = a, *y = b;
-
-	if (x->vma != y->vma)
-		return x->vma < y->vma ? -1 : 1;
-	return x->addr < y->addr ? -1 : x->addr > y->addr;
-}
-
-/**
- * rv_snap_sort_ptes() - put page-table entries in the order of VMA and address
- * @s: the snapshot
- *
- * Context: Any.
- */
-void rv_snap_sort_ptes(struct rv_snap *s)
-{
-	sort(rv_pte_at(s, 0), rv_len(s, RV_PTES), sizeof(struct rv_pte),
-	     rv_cmp_pte, NULL);
-}
-
-/**
- * rv_snap_drop_repeated_ptes() - keep one of entries that are of the same place
- * @s: the snapshot of one page; its entries are sorted as well
- *
- * Context: Any.
- */
-void rv_snap_drop_repeated_ptes(struct rv_snap *s)
-{
-	struct rv_pte *ptes = rv_pte_at(s, 0);
-	u32 i, len = 0;
-
-	rv_snap_sort_ptes(s);
-	for (i = 0; i < rv_len(s, RV_PTES); i++)
-		if (!len || ptes[i].vma == RV_NONE ||
-		    rv_cmp_pte(&ptes[len - 1], &ptes[i]))
-			ptes[len++] = ptes[i];
-	s->tables[RV_PTES].len = len;
-	s->reclaim.found = len;
+	if (!s->tables[RV_ROOTS].slot)
+		err = rv_table_reserve_slots(&s->tables[RV_ROOTS]);
+	if (!err && s->lookup_vmas && !s->tables[RV_VMAS].slot)
+		err = rv_table_reserve_slots(&s->tables[RV_VMAS]);
+	return err;
 }
 
 /**

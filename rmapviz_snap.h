@@ -67,33 +67,32 @@ struct rv_query {
 /* ----------------------------------------------------------- snapshot -- */
 
 /**
- * struct rv_table - preallocated records, filled under locks
+ * struct rv_table - records, with room for more
  * @rec: the records
- * @slot: hash of the records' keys: index + 1, or 0; NULL if not @keyed
+ * @slot: hash of the records' keys: index + 1, or 0; NULL if nothing is looked
+ *	up
+ * @slot_mask: slots there are, less one: a power of two, at least twice @cap
  * @size: bytes of one record
  * @len: records in use
  * @cap: records there is room for
- * @lost: records that found no room; the walk is then repeated in a larger
- *	snapshot
- * @keyed: records begin with a struct rv_key, by which they are looked up
+ * @lost: records that found no room
  */
 struct rv_table {
 	void *rec;
 	u32 *slot;
+	u32 slot_mask;
 	u32 size;
 	u32 len;
 	u32 cap;
 	u32 lost;
-	bool keyed;
 };
 
 /**
  * struct rv_key - first member of a record that stands for a kernel object
  * @ptr: the object's address
- * @family: the locked family it was seen in, an index into RV_ROOTS: once that
- *	lock was dropped the address may name another object; or RV_NONE for what
- *	keeps its address as long as the snapshot is collected
- * @id: its own index, kept while records are sorted
+ * @family: the locked family it was seen in, an index into RV_ROOTS; an address
+ *	may name another object once that lock was dropped
+ * @id: its own index, kept while records are put in order
  */
 struct rv_key {
 	unsigned long ptr;
@@ -104,10 +103,9 @@ struct rv_key {
 /* One anon_vma.  Its root and parent are of the same family. */
 struct rv_av {
 	struct rv_key key;
-	unsigned long root_ptr;
 	unsigned long parent_ptr;
-	u64 children;	 /* num_children: a root counts itself */
-	u64 active_vmas; /* VMAs whose ->anon_vma it is */
+	u32 children;	 /* num_children: a root counts itself */
+	u32 active_vmas; /* VMAs whose ->anon_vma it is */
 	u32 refcount;
 	u32 root;
 	u32 parent;
@@ -122,9 +120,9 @@ struct rv_av {
 /* One anon_vma_chain: it joins a VMA to an anon_vma. */
 struct rv_avc {
 	unsigned long ptr;
+	unsigned long av_ptr;
 	u32 av;
 	u32 vma;
-	bool own; /* else a bridge to an ancestor's anon_vma */
 };
 
 /* One address space. */
@@ -133,14 +131,16 @@ struct rv_mm {
 	pid_t pid; /* 0 where the reader's namespace sees none */
 	u32 first_task;
 	u32 nr_tasks;
+	u32 users;   /* threads that were found to use it */
+	bool named;  /* and they are all */
 	bool mapped; /* it maps a page asked for */
+	bool held;   /* a reference on it is */
 	char comm[TASK_COMM_LEN];
 };
 
 /* One process that uses an mm. */
 struct rv_task {
 	u32 mm;
-	u32 order; /* in the task list: oldest first */
 	pid_t pid;
 };
 
@@ -161,19 +161,20 @@ enum rv_area {
 struct rv_vma {
 	struct rv_key key;
 	unsigned long av_ptr;
+	unsigned long mm_ptr;
+	unsigned long file_ptr;
+	unsigned long vm_flags;
 	u64 start;
 	u64 end;
 	u64 pgoff;
-	unsigned long vm_flags;
 	u32 mm;
 	u32 file;
 	u32 av; /* its own anon_vma */
 	u32 first_avc;
 	u32 nr_avcs;
-	u8 area;	  /* enum rv_area */
-	bool visited;	  /* the rmap walk called back for it */
-	bool holds_folio; /* and found a page of the folio there */
-	bool mapped;	  /* and it was one asked for */
+	u8 area;      /* enum rv_area */
+	bool visited; /* the rmap walk called back for it */
+	bool mapped;  /* and found a page asked for there */
 };
 
 enum rv_level {
@@ -293,7 +294,8 @@ enum rv_outcome {
 /**
  * struct rv_reclaim - a dry run of try_to_unmap()
  * @found: page-table entries that map any page of the folio
- * @young: one of them was accessed lately
+ * @mlocked: one of them is in a VMA that is locked in memory
+ * @young: one of them was accessed lately, in a VMA where that counts
  * @dirty: one of them is dirty
  * @swap_free: free swap slots, all over the system
  * @outcome: enum rv_outcome
@@ -301,6 +303,7 @@ enum rv_outcome {
  */
 struct rv_reclaim {
 	u32 found;
+	bool mlocked;
 	bool young;
 	bool dirty;
 	long swap_free;
@@ -340,7 +343,7 @@ enum rv_table_id {
 	RV_MMS,	    /* struct rv_mm */
 	RV_TASKS,   /* struct rv_task: by mm */
 	RV_FILES,   /* struct rv_file */
-	RV_VMAS,    /* struct rv_vma: by own anon_vma, then by address */
+	RV_VMAS,    /* struct rv_vma: by own anon_vma, mm and address */
 	RV_PTES,    /* struct rv_pte: by VMA, then by address */
 	RV_MISSING, /* struct rv_mismatch: found by a scan and not by the walk */
 	RV_EXTRA, /* struct rv_mismatch: found by the walk and not by a scan */
@@ -361,16 +364,25 @@ enum rv_table_id {
  * @section_ends: items of the report up to the end of each of its sections
  * @items: of all of them
  * @tree_vmas: VMAs in the tree of the page's anon_vma
- * @visited: VMAs that the rmap walk called back for
- * @mapped: VMAs that map a page asked for
+ * @visited: callbacks of the rmap walk; of KSM it can call back for a VMA again
+ * @mapped: of these, callbacks that found a page asked for
+ * @entries: page-table entries that map a page asked for
  * @processes: distinct processes behind those VMAs
- * @retries: attempts given up because something was contended or moved
+ * @attempts: passes, of which the last one is told
+ * @retries: of these, passes given up because something was contended or moved
+ * @grown: of these, passes for which there was too little room
  * @lost: records that found no room
- * @lock_ns: time the rmap lock was held, or taken to walk, in nanoseconds
+ * @lock_ns: time that rmap locks were held or walked under, in nanoseconds, in
+ *	all passes
+ * @lock_max_ns: the longest at a time
  * @endless_chains: lists of AVCs that had no end; they count as lost
+ * @full: a record found no room in this pass
+ * @take_what_fits: there can be no more room, so go on without
+ * @lookup_vmas: VMAs are looked up while they are recorded, for they are met
+ *	in no order
  * @inconsistent: an object recorded earlier was another one when it was met
- *	again, so that this attempt is of no use
- * @refs_dropped: it holds no references on mms, files and inode (any more)
+ *	again
+ * @interned: references are held by mm and by file, no more by VMA
  */
 struct rv_snap {
 	struct rv_query query;
@@ -386,13 +398,20 @@ struct rv_snap {
 	u32 tree_vmas;
 	u32 visited;
 	u32 mapped;
+	u32 entries;
 	u32 processes;
+	u32 attempts;
 	u32 retries;
+	u32 grown;
 	u64 lost;
 	u64 lock_ns;
+	u64 lock_max_ns;
 	u64 endless_chains;
+	bool full;
+	bool take_what_fits;
+	bool lookup_vmas;
 	bool inconsistent;
-	bool refs_dropped;
+	bool interned;
 };
 
 /* How many records a table has. */
@@ -426,7 +445,8 @@ static inline void *rv_record_at(const struct rv_snap *s, enum rv_table_id id,
 static inline bool rv_avc_is_own(const struct rv_snap *s,
 				 const struct rv_avc *avc)
 {
-	return avc->own;
+	return avc->av != RV_NONE && avc->vma != RV_NONE &&
+	       avc->av == rv_vma_at(s, avc->vma)->av;
 }
 
 /* Every record of a table in turn; those of a snapshot's by its id. */

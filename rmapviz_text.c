@@ -115,11 +115,18 @@ static const char *const text_kinds[RV_NR_KINDS] = {
 	[RV_KIND_OTHER] = "kernel memory or of unknown use",
 };
 
+/* Who maps it; brief has not asked which processes the VMAs are of. */
 static void text_mappers(struct rv_emit *e, const struct rv_snap *s)
 {
-	text_count(e, s->processes, " process", " processes");
-	rv_emit_string(e, s->processes == 1 ? " maps it, at " : " map it, at ");
-	text_count(e, rv_len(s, RV_PTES), " address", " addresses");
+	const bool brief = s->query.opts & RV_OPT_BRIEF;
+	const u32 n = brief ? s->mapped : s->processes;
+
+	if (brief)
+		text_count(e, n, " VMA", " VMAs");
+	else
+		text_count(e, n, " process", " processes");
+	rv_emit_string(e, n == 1 ? " maps it, at " : " map it, at ");
+	text_count(e, s->entries, " address", " addresses");
 }
 
 static void text_answer_page(struct rv_emit *e, const struct rv_snap *s)
@@ -131,7 +138,7 @@ static void text_answer_page(struct rv_emit *e, const struct rv_snap *s)
 	rv_emit(e, "; ");
 	if (!rv_kind_mapped(s->page.kind))
 		rv_emit(e, "rmap maps no such page");
-	else if (!rv_len(s, RV_PTES))
+	else if (!s->entries)
 		rv_emit(e, "nothing maps it");
 	else
 		text_mappers(e, s);
@@ -322,7 +329,7 @@ static void text_av(struct seq_file *m, const struct rv_snap *s, u32 i)
 	text_gutter(m, "");
 	width = text_branches(m, s, av);
 	seq_printf(m, "AV%-*u", max(14 - width, 4), id);
-	seq_printf(m, " %-6u %-9u %-9llu %-9llu %u", av->level, av->refcount,
+	seq_printf(m, " %-6u %-9u %-9u %-9u %u", av->level, av->refcount,
 		   av->children, av->active_vmas, av->vmas);
 	if (av->on_page)
 		seq_puts(m, "   <- the page");
@@ -606,9 +613,12 @@ static void text_cost(struct seq_file *m, const struct rv_snap *s)
 	rv_emit(&e, "\ncost      ");
 	if (text_has_page(s))
 		text_visits(&e, s);
-	rv_emit(&e, "rmap lock held for ");
+	rv_emit(&e, "rmap locks held for ");
 	text_us(&e, s->lock_ns);
-	rv_emit(&e, ", ");
+	rv_emit(&e, ", at most ");
+	text_us(&e, s->lock_max_ns);
+	rv_emit(&e, " at a time; ");
+	text_count(&e, s->attempts, " attempt, ", " attempts, ");
 	text_count(&e, s->retries, " retry\n", " retries\n");
 	rv_emit_end(&e);
 }

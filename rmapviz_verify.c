@@ -12,14 +12,16 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
 #include <linux/string.h>
 
 #include "rmapviz.h"
 #include "rmapviz_collect.h"
 
-/* Entries, or VMAs, between two chances to give up the CPU or to be killed. */
-#define RV_SCAN_TURN 1024
+/* Entries between two looks whether somebody waits, for the CPU or a lock. */
+#define RV_SCAN_TURN 256
+
+/* Room for address spaces and places, before it is known how many there are. */
+#define RV_SCAN_FIRST 256
 
 /* One place where the page is mapped. */
 struct rv_place {
@@ -29,6 +31,7 @@ struct rv_place {
 
 /**
  * struct rv_scan - a scan of all memory
+ * @visitor: lists the address spaces
  * @snap: what the walk found; the scan's results go there
  * @mms: struct rv_key, all address spaces, each with a reference
  * @found: struct rv_place, where the page was seen
@@ -39,6 +42,7 @@ struct rv_place {
  * @hits: how often it was seen
  */
 struct rv_scan {
+	struct rv_process_visitor visitor;
 	struct rv_snap *snap;
 	struct rv_table mms;
 	struct rv_table found;
@@ -57,54 +61,67 @@ static void rv_put_mms(struct rv_scan *sc)
 
 	rv_for_each_in(key, &sc->mms)
 		mmdrop((struct mm_struct *)key->ptr);
+	sc->mms.len = 0;
 }
 
-static void rv_list_mm(struct rv_scan *sc, struct task_struct *task)
+/* Has the thread an address space? */
+static bool rv_list_mm(struct rv_scan *sc, struct task_struct *task)
 {
 	struct mm_struct *mm;
 	bool added = false;
 
 	task_lock(task);
-	mm = task->mm;
-	if (mm && !(task->flags & PF_KTHREAD) &&
-	    rv_table_find_or_add(&sc->mms, mm, RV_NONE, &added) && added)
+	mm = task->flags & PF_KTHREAD ? NULL : task->mm;
+	if (mm &&
+	    rv_table_find_or_add(&sc->mms, (unsigned long)mm, RV_NONE,
+				 &added) &&
+	    added)
 		mmgrab(mm);
 	task_unlock(task);
+	return mm;
+}
+
+static void rv_list_start(struct rv_process_visitor *v)
+{
+	struct rv_scan *sc = container_of(v, struct rv_scan, visitor);
+	struct rv_table *mms = &sc->mms;
+
+	rv_put_mms(sc);
+	mms->lost = 0;
+	memset(mms->slot, 0, (mms->slot_mask + 1) * sizeof(*mms->slot));
+}
+
+static bool rv_list_visit(struct rv_process_visitor *v,
+			  struct task_struct *leader)
+{
+	struct task_struct *task;
+
+	/* All threads have the same one, but those that have left it. */
+	for_each_thread(leader, task)
+		if (rv_list_mm(container_of(v, struct rv_scan, visitor), task))
+			break;
+	return true;
 }
 
 static int rv_list_mms(struct rv_scan *sc)
 {
-	struct task_struct *leader, *task;
 	int err;
 
-	for (;;) {
-		rcu_read_lock();
-		for_each_process_thread(leader, task)
-			rv_list_mm(sc, task);
-		rcu_read_unlock();
-		if (!sc->mms.lost)
-			return 0;
-		if (sc->mms.cap == RV_RECORDS_MAX)
-			return -ENOMEM;
+	err = rv_table_reserve(&sc->mms, RV_SCAN_FIRST) ?:
+		      rv_table_reserve_slots(&sc->mms);
+	while (!err) {
+		err = rv_visit_processes(&sc->visitor);
+		if (err || !sc->mms.lost)
+			break;
+		/* What is thrown away holds references. */
+		sc->mms.lost += sc->mms.len;
 		rv_put_mms(sc);
 		err = rv_table_grow(&sc->mms);
-		if (err)
-			return err;
 	}
+	return err == -ENOSPC ? -ENOMEM : err;
 }
 
 /* ---------------------------------------------------------------- the scan -- */
-
-/* Called with each number in turn: gives up the CPU now and then. */
-static int rv_give_way(u64 count)
-{
-	if (count % RV_SCAN_TURN)
-		return 0;
-	if (fatal_signal_pending(current))
-		return -EINTR;
-	cond_resched();
-	return 0;
-}
 
 /* Does the entry map a page that counts, and where? */
 static bool rv_leaf_hits(const struct rv_scan *sc, const struct rv_leaf *leaf,
@@ -122,20 +139,27 @@ static bool rv_leaf_hits(const struct rv_scan *sc, const struct rv_leaf *leaf,
 	return true;
 }
 
-static int rv_scan_vma(struct rv_scan *sc, struct vm_area_struct *vma)
+/* Is there a reason to let go of mmap_lock? */
+static bool rv_somebody_waits(struct mm_struct *mm)
+{
+	return rwsem_is_contended(&mm->mmap_lock) || need_resched() ||
+	       fatal_signal_pending(current);
+}
+
+/* From an address on, to the end of the VMA or until somebody waits. */
+static void rv_scan_vma(struct rv_scan *sc, struct vm_area_struct *vma,
+			unsigned long *addr)
 {
 	struct mm_struct *mm = vma->vm_mm;
-	unsigned long addr = vma->vm_start;
 	struct rv_place *place;
 	struct rv_leaf leaf;
 	u64 hit;
-	int err;
 
-	for (; rv_next_leaf(mm, addr, vma->vm_end, &leaf);
-	     addr = leaf.addr + leaf.size) {
-		err = rv_give_way(++sc->snap->scan.entries);
-		if (err)
-			return err;
+	*addr = max(*addr, vma->vm_start);
+	while (rv_next_leaf(mm, addr, vma->vm_end, &leaf)) {
+		if (++sc->snap->scan.entries % RV_SCAN_TURN == 0 &&
+		    rv_somebody_waits(mm))
+			return;
 		if (!rv_leaf_hits(sc, &leaf, &hit))
 			continue;
 		sc->hits++;
@@ -145,30 +169,53 @@ static int rv_scan_vma(struct rv_scan *sc, struct vm_area_struct *vma)
 			place->addr = hit;
 		}
 	}
-	return 0;
 }
 
-static int rv_scan_mm(struct rv_scan *sc, struct mm_struct *mm)
+/* From an address on, as long as nobody waits for mmap_lock, which is held. */
+static void rv_scan_locked_mm(struct rv_scan *sc, struct mm_struct *mm,
+			      unsigned long *addr)
 {
 	struct vm_area_struct *vma;
+
+	while ((vma = find_vma(mm, *addr))) {
+		/* One of which a part was seen counts once. */
+		sc->snap->scan.vmas += *addr <= vma->vm_start;
+		if (vma->vm_flags & (VM_IO | VM_PFNMAP))
+			*addr = vma->vm_end;
+		else
+			rv_scan_vma(sc, vma, addr);
+		if (rv_somebody_waits(mm))
+			return;
+	}
+	*addr = ULONG_MAX;
+}
+
+/*
+ * mmap_lock is given up whenever somebody waits for it, and the scan goes on
+ * from where it was.  What is moved meanwhile is found by the second look.
+ */
+static int rv_scan_mm(struct rv_scan *sc, struct mm_struct *mm)
+{
 	unsigned long addr = 0;
-	int err;
+	int err = 0;
 
 	/* Nobody is left who could map anything. */
 	if (!mmget_not_zero(mm))
 		return 0;
 	sc->snap->scan.mms++;
-	err = mmap_read_lock_killable(mm);
-	if (err)
-		goto put;
-	while (!err && (vma = find_vma(mm, addr))) {
-		err = rv_give_way(++sc->snap->scan.vmas);
-		if (!err && !(vma->vm_flags & (VM_IO | VM_PFNMAP)))
-			err = rv_scan_vma(sc, vma);
-		addr = vma->vm_end;
+	while (!err && addr != ULONG_MAX) {
+		err = mmap_read_lock_killable(mm);
+		if (err)
+			break;
+		rv_scan_locked_mm(sc, mm, &addr);
+		mmap_read_unlock(mm);
+		cond_resched();
+		if (fatal_signal_pending(current))
+			err = -EINTR;
+		/* Nobody but us is left: let it go rather than look on. */
+		if (atomic_read(&mm->mm_users) == 1)
+			break;
 	}
-	mmap_read_unlock(mm);
-put:
 	mmput(mm);
 	return err;
 }
@@ -188,11 +235,9 @@ static int rv_scan_all(struct rv_scan *sc)
 		}
 		if (!sc->found.lost)
 			return 0;
-		if (sc->found.cap == RV_RECORDS_MAX)
-			return -ENOMEM;
 		err = rv_table_grow(&sc->found);
 		if (err)
-			return err;
+			return err == -ENOSPC ? -ENOMEM : err;
 	}
 }
 
@@ -207,68 +252,82 @@ static int rv_cmp_place(const void *a, const void *b)
 	return x->addr < y->addr ? -1 : x->addr > y->addr;
 }
 
-/* The places that a walk found, sorted, one for each entry; NULL: no memory. */
-static struct rv_place *rv_walked_places(const struct rv_snap *s)
+/* The places that a walk found, one for each entry, sorted. */
+static int rv_list_walked(const struct rv_snap *s, struct rv_table *places)
 {
-	struct rv_place *places;
 	const struct rv_pte *pte;
-	u32 n = 0;
+	int err;
 
-	places = kvmalloc_array(rv_len(s, RV_PTES) + 1, sizeof(*places),
-				GFP_KERNEL);
-	if (!places)
-		return NULL;
+	rv_table_init(places, sizeof(struct rv_place));
+	err = rv_table_reserve(places, rv_len(s, RV_PTES));
+	if (err)
+		return err;
 	rv_for_each(pte, s, RV_PTES) {
 		const struct rv_vma *vma = rv_vma_at(s, pte->vma);
+		struct rv_place *place = vma ? rv_table_add(places) : NULL;
 
-		places[n].mm = rv_mm_at(s, vma->mm)->key.ptr;
-		places[n++].addr = pte->addr;
+		if (!place)
+			continue;
+		place->mm = vma->mm_ptr;
+		place->addr = pte->addr;
 	}
-	sort(places, n, sizeof(*places), rv_cmp_place, NULL);
-	return places;
+	return rv_table_sort(places, rv_cmp_place);
 }
 
-static bool rv_has_place(const struct rv_place *places, u32 n,
+static bool rv_has_place(const struct rv_table *places,
 			 const struct rv_place *place)
 {
-	return bsearch(place, places, n, sizeof(*place), rv_cmp_place);
+	return bsearch(place, places->rec, places->len, sizeof(*place),
+		       rv_cmp_place);
 }
 
 /* What a second look at a place finds there. */
 enum rv_sight {
 	RV_ABSENT,
 	RV_PRESENT,
-	RV_EXITING, /* an address space that nobody can enter any more */
+	RV_UNSURE, /* it is just being unmapped, or the page migrated */
 };
+
+/*
+ * munmap() takes a VMA out of the mm, lets mmap_lock go down to read, and only
+ * then zaps its entries and unlinks it from rmap.  For that long a walk rightly
+ * finds entries where there is no VMA.  The same goes for exit.
+ */
+static enum rv_sight rv_look_at_locked(const struct rv_scan *sc,
+				       struct mm_struct *mm, u64 addr)
+{
+	struct vm_area_struct *vma = find_vma(mm, addr);
+	struct rv_leaf leaf;
+	u64 hit;
+
+	if (!vma || vma->vm_start > addr)
+		return RV_UNSURE;
+	if (rv_lookup_leaf(mm, addr, &leaf) && rv_leaf_hits(sc, &leaf, &hit) &&
+	    hit == addr)
+		return RV_PRESENT;
+	return leaf.migrating ? RV_UNSURE : RV_ABSENT;
+}
 
 /* Is a page that counts mapped there now? */
 static enum rv_sight rv_look_at(const struct rv_scan *sc,
 				const struct rv_mismatch *mismatch)
 {
 	struct mm_struct *mm = (struct mm_struct *)mismatch->mm_ptr;
-	enum rv_sight sight = RV_EXITING;
-	struct rv_leaf leaf;
-	u64 addr;
+	enum rv_sight sight = RV_UNSURE;
 
 	if (!mmget_not_zero(mm))
-		return RV_EXITING;
+		return RV_UNSURE;
 	if (!mmap_read_lock_killable(mm)) {
-		sight = RV_ABSENT;
-		if (rv_lookup_leaf(mm, mismatch->addr, &leaf) &&
-		    rv_leaf_hits(sc, &leaf, &addr) && addr == mismatch->addr)
-			sight = RV_PRESENT;
+		sight = rv_look_at_locked(sc, mm, mismatch->addr);
 		mmap_read_unlock(mm);
 	}
 	mmput(mm);
 	return sight;
 }
 
-/*
- * Keeps what stood both looks; the rest has changed meanwhile.  @walked are the
- * @n places that the second walk found.
- */
+/* Keeps what both looks have confirmed; the rest has changed meanwhile. */
 static void rv_keep_confirmed(struct rv_scan *sc, struct rv_table *mismatches,
-			      const struct rv_place *walked, u32 n,
+			      const struct rv_table *walked,
 			      enum rv_sight wanted)
 {
 	const bool walk_has_it = wanted == RV_ABSENT;
@@ -279,7 +338,7 @@ static void rv_keep_confirmed(struct rv_scan *sc, struct rv_table *mismatches,
 		struct rv_place place = { mismatch->mm_ptr, mismatch->addr };
 
 		if (mismatch->confirmed &&
-		    rv_has_place(walked, n, &place) == walk_has_it &&
+		    rv_has_place(walked, &place) == walk_has_it &&
 		    rv_look_at(sc, mismatch) == wanted)
 			kept[len++] = *mismatch;
 	}
@@ -301,9 +360,10 @@ static int rv_confirm_mismatches(struct rv_scan *sc, enum rv_table_id id,
 		.pfn = sc->snap->page.pfn,
 		.opts = sc->snap->query.opts & RV_OPT_FOLIO,
 	};
-	struct rv_place *walked = NULL;
+	struct rv_table walked = {};
 	struct rv_mismatch *mismatch;
 	struct rv_snap *again;
+	int err;
 
 	if (!mismatches->len)
 		return 0;
@@ -312,76 +372,114 @@ static int rv_confirm_mismatches(struct rv_scan *sc, enum rv_table_id id,
 	again = rv_walk(&q);
 	if (IS_ERR(again))
 		return PTR_ERR(again);
-	if (!rv_snap_lost(again))
-		walked = rv_walked_places(again);
-	if (walked)
-		rv_keep_confirmed(sc, mismatches, walked,
-				  rv_len(again, RV_PTES), wanted);
-	kvfree(walked);
+	err = rv_snap_lost(again) ? -ENOMEM : rv_list_walked(again, &walked);
+	if (!err)
+		rv_keep_confirmed(sc, mismatches, &walked, wanted);
+	rv_table_free(&walked);
 	rv_snap_free(again);
-	return walked ? 0 : -ENOMEM;
+	return err;
+}
+
+/* Notes each place that only one of them has seen; both are sorted alike. */
+static void
+rv_for_each_mismatch(struct rv_scan *sc, const struct rv_table *walked,
+		     void (*note)(struct rv_snap *s, enum rv_table_id id,
+				  const struct rv_place *place))
+{
+	const struct rv_place *a = sc->found.rec, *b = walked->rec;
+	u32 i = 0, j = 0;
+	int order;
+
+	while (i < sc->found.len || j < walked->len) {
+		if (i == sc->found.len)
+			order = 1;
+		else if (j == walked->len)
+			order = -1;
+		else
+			order = rv_cmp_place(&a[i], &b[j]);
+		if (order < 0)
+			note(sc->snap, RV_MISSING, &a[i]);
+		if (order > 0)
+			note(sc->snap, RV_EXTRA, &b[j]);
+		i += order <= 0;
+		j += order >= 0;
+	}
+}
+
+static void rv_count_mismatch(struct rv_snap *s, enum rv_table_id id,
+			      const struct rv_place *place)
+{
+	s->tables[id].lost++;
 }
 
 static void rv_add_mismatch(struct rv_snap *s, enum rv_table_id id,
 			    const struct rv_place *place)
 {
 	struct rv_mismatch *mismatch = rv_table_add(&s->tables[id]);
-	struct rv_key *key;
-	bool added;
 
 	if (!mismatch)
 		return;
-	key = rv_table_find_or_add(&s->tables[RV_MMS], (void *)place->mm,
-				   RV_NONE, &added);
-	if (key && added)
-		mmgrab((struct mm_struct *)place->mm);
 	mismatch->mm_ptr = place->mm;
-	mismatch->mm = key ? key->id : RV_NONE;
 	mismatch->addr = place->addr;
+	mismatch->mm = RV_NONE;
 }
 
-/*
- * What only one of scan and walk has seen, in one pass over both lists, which
- * are sorted alike; @walked are the @n places that the walk found.
- */
-static void rv_note_mismatches(struct rv_scan *sc,
-			       const struct rv_place *walked, u32 n)
+/* Room for exactly as many as there are, which is hardly ever one. */
+static int rv_note_mismatches(struct rv_scan *sc, const struct rv_table *walked)
 {
-	const struct rv_place *seen = sc->found.rec;
-	struct rv_snap *s = sc->snap;
-	u32 i = 0, j = 0;
-	int order;
+	struct rv_table *tables = sc->snap->tables;
+	int err;
 
-	while (i < sc->found.len || j < n) {
-		if (i == sc->found.len)
-			order = 1;
-		else if (j == n)
-			order = -1;
-		else
-			order = rv_cmp_place(&seen[i], &walked[j]);
-		if (order < 0)
-			rv_add_mismatch(s, RV_MISSING, &seen[i]);
-		if (order > 0)
-			rv_add_mismatch(s, RV_EXTRA, &walked[j]);
-		i += order <= 0;
-		j += order >= 0;
+	rv_for_each_mismatch(sc, walked, rv_count_mismatch);
+	err = rv_table_reserve(&tables[RV_MISSING], tables[RV_MISSING].lost) ?:
+		      rv_table_reserve(&tables[RV_EXTRA],
+				       tables[RV_EXTRA].lost);
+	if (!err)
+		rv_for_each_mismatch(sc, walked, rv_add_mismatch);
+	return err;
+}
+
+/* The address spaces of what is left are to be named as well. */
+static int rv_record_mms_of(struct rv_snap *s, enum rv_table_id id)
+{
+	struct rv_table *mms = &s->tables[RV_MMS];
+	struct rv_mismatch *mismatch;
+	struct rv_mm *mm;
+	bool added;
+	int err;
+
+	if (!s->tables[id].len)
+		return 0;
+	err = rv_table_extend(mms, s->tables[id].len) ?: rv_table_index(mms);
+	if (err)
+		return err;
+	rv_for_each_in(mismatch, &s->tables[id]) {
+		mm = (struct rv_mm *)rv_table_find_or_add(mms, mismatch->mm_ptr,
+							  RV_NONE, &added);
+		if (added) {
+			*mm = (struct rv_mm){ .key = mm->key, .held = true };
+			mmgrab((struct mm_struct *)mismatch->mm_ptr);
+		}
+		mismatch->mm = mm->key.id;
 	}
+	return 0;
 }
 
 /* What the scan found against what the walk did, each doubt looked at again. */
 static int rv_compare_with_walk(struct rv_scan *sc)
 {
-	struct rv_place *walked = rv_walked_places(sc->snap);
+	struct rv_table walked = {};
 	int err;
 
-	if (!walked)
-		return -ENOMEM;
-	sort(sc->found.rec, sc->found.len, sizeof(struct rv_place),
-	     rv_cmp_place, NULL);
-	rv_note_mismatches(sc, walked, rv_len(sc->snap, RV_PTES));
-	kvfree(walked);
-	err = rv_confirm_mismatches(sc, RV_MISSING, RV_PRESENT);
-	return err ?: rv_confirm_mismatches(sc, RV_EXTRA, RV_ABSENT);
+	err = rv_list_walked(sc->snap, &walked)		      ?:
+		      rv_table_sort(&sc->found, rv_cmp_place) ?:
+		      rv_note_mismatches(sc, &walked);
+	rv_table_free(&walked);
+	return err							 ?:
+		       rv_confirm_mismatches(sc, RV_MISSING, RV_PRESENT) ?:
+		       rv_confirm_mismatches(sc, RV_EXTRA, RV_ABSENT)	 ?:
+		       rv_record_mms_of(sc->snap, RV_MISSING)		 ?:
+		       rv_record_mms_of(sc->snap, RV_EXTRA);
 }
 
 /**
@@ -395,6 +493,7 @@ static int rv_compare_with_walk(struct rv_scan *sc)
 int rv_verify(struct rv_snap *s)
 {
 	struct rv_scan sc = {
+		.visitor = { rv_list_start, rv_list_visit },
 		.snap = s,
 		.first = s->page.pfn,
 		.pages = 1,
@@ -408,10 +507,11 @@ int rv_verify(struct rv_snap *s)
 		sc.first = s->page.head;
 		sc.pages = 1ULL << s->page.order;
 	}
-	err = rv_table_alloc_keyed(&sc.mms, sizeof(struct rv_key));
-	err = err ?: rv_table_alloc(&sc.found, sizeof(struct rv_place));
-	err = err ?: rv_list_mms(&sc);
-	err = err ?: rv_scan_all(&sc);
+	rv_table_init(&sc.mms, sizeof(struct rv_key));
+	rv_table_init(&sc.found, sizeof(struct rv_place));
+	err = rv_table_reserve(&sc.found, rv_len(s, RV_PTES) + 8) ?:
+		      rv_list_mms(&sc)				  ?:
+		      rv_scan_all(&sc);
 	s->scan.found = sc.hits;
 	if (!err && sc.compare)
 		err = rv_compare_with_walk(&sc);

@@ -47,65 +47,72 @@
 /* The longest wait between two attempts; RV_ATTEMPTS of them take 0.5 s. */
 #define RV_WAIT_MAX_US 10000UL
 
+/* Room for more VMAs than map the page. */
+#define RV_VMAS_MORE 8
+
 /* Attempts for a page without a count of which nothing else is known. */
 #define RV_FROZEN_LOOKS 3
+
+/* Passes lost for want of room before -EAGAIN: whatever is asked for grows. */
+#define RV_GROWS_MAX 32
 
 /**
  * struct rv_walker - one attempt
  * @snap: where records go
  * @page: the page asked for, or NULL
+ * @pfn: its number
  * @folio: its folio, while it is locked and walked
- * @whole_folio: record every page of the folio
+ * @whole_folio: every page of the folio is asked for
+ * @brief: only count
+ * @next_vma: the record of the VMA that is to be met next in a family
+ * @hugetlb: the folio is one of hugetlb
+ * @vma_counts: accesses through the VMA that is visited count as references
+ * @any: the bits that any entry has
+ * @counted: the same of entries through which accesses count
  * @family: whose lock is held, an index into RV_ROOTS, or RV_NONE
  * @last_attempt: there will be no further attempt
- * @locked_at: when the rmap lock was taken, ktime_get_ns(); 0 if it was not
  */
 struct rv_walker {
 	struct rv_snap *snap;
 	struct page *page;
+	unsigned long pfn;
 	struct folio *folio;
 	bool whole_folio;
+	bool brief;
+	bool hugetlb;
+	bool vma_counts;
+	u32 next_vma;
+	pteval_t any;
+	pteval_t counted;
 	u32 family;
 	bool last_attempt;
-	u64 locked_at;
 };
 
+/* Time that an rmap lock was held, or that was walked under such locks. */
+static void rv_note_lock_time(struct rv_snap *s, u64 since)
+{
+	u64 ns = ktime_get_ns() - since;
+
+	s->lock_ns += ns;
+	s->lock_max_ns = max(s->lock_max_ns, ns);
+}
+
 /* ------------------------------------------------ callbacks of rmap_walk -- */
-
-/* pte_protnone() is always false on a kernel without NUMA balancing. */
-static bool rv_pte_protnone(pte_t pte)
-{
-	return (pte_flags(pte) & (_PAGE_PROTNONE | _PAGE_PRESENT)) ==
-	       _PAGE_PROTNONE;
-}
-
-static u16 rv_pte_flags(pte_t pte)
-{
-	return (pte_present(pte) ? RV_PTE_PRESENT : 0) |
-	       (pte_write(pte) ? RV_PTE_WRITE : 0) |
-	       (pte_flags(pte) & _PAGE_USER ? RV_PTE_USER : 0) |
-	       (pte_young(pte) ? RV_PTE_ACCESSED : 0) |
-	       (pte_dirty(pte) ? RV_PTE_DIRTY : 0) |
-	       (pte_flags(pte) & _PAGE_NX ? RV_PTE_NX : 0) |
-	       (pte_soft_dirty(pte) ? RV_PTE_SOFT_DIRTY : 0) |
-	       (rv_pte_uffd_wp(pte) ? RV_PTE_UFFD_WP : 0) |
-	       (pte_special(pte) ? RV_PTE_SPECIAL : 0) |
-	       (rv_pte_protnone(pte) ? RV_PTE_PROTNONE : 0);
-}
 
 /*
  * The entry that page_vma_mapped_walk() hit, and how many bytes it maps; those
  * of all levels have equal bits.
  */
-static pte_t rv_read_hit(const struct page_vma_mapped_walk *pvmw,
-			 unsigned long *size)
+static __always_inline pte_t rv_read_hit(const struct rv_walker *w,
+					 const struct page_vma_mapped_walk *pvmw,
+					 unsigned long *size)
 {
-	if (!pvmw->pte) {
+	if (unlikely(!pvmw->pte)) {
 		*size = PMD_SIZE;
 		return __pte(pmd_val(READ_ONCE(*pvmw->pmd)));
 	}
-	*size = is_vm_hugetlb_page(pvmw->vma) ? vma_kernel_pagesize(pvmw->vma) :
-						PAGE_SIZE;
+	*size = unlikely(w->hugetlb) ? vma_kernel_pagesize(pvmw->vma) :
+				       PAGE_SIZE;
 	return READ_ONCE(*pvmw->pte);
 }
 
@@ -116,111 +123,208 @@ static u8 rv_level_of_size(unsigned long size)
 	return size >= PMD_SIZE ? RV_LEVEL_PMD : RV_LEVEL_PTE;
 }
 
+/* What a hit is: an entry, and which of the pages asked for it maps. */
+struct rv_hit {
+	pte_t pte;
+	unsigned long size;
+	unsigned long pfn;    /* the first of these pages */
+	unsigned long offset; /* of that in the entry's, in pages */
+};
+
 /*
  * One hit, its page table lock held.  Reclaim cares for every page of the
  * folio, the list of entries for those asked for: true if it maps one of these.
  */
-static bool rv_record_hit(struct rv_walker *w,
-			  const struct page_vma_mapped_walk *pvmw,
-			  struct rv_vma *v)
+static __always_inline bool
+rv_count_hit(struct rv_walker *w, const struct page_vma_mapped_walk *pvmw,
+	     struct rv_hit *hit)
 {
-	unsigned long pfn = page_to_pfn(w->page), first, pages, size;
-	pte_t pte = rv_read_hit(pvmw, &size);
-	struct rv_pte *r;
+	struct rv_reclaim *reclaim = &w->snap->reclaim;
+	unsigned long first, pages;
 
-	if (!pte_present(pte))
+	hit->pte = rv_read_hit(w, pvmw, &hit->size);
+	if (unlikely(!pte_present(hit->pte)))
 		return false;
-	w->snap->reclaim.found++;
-	w->snap->reclaim.young |= pte_young(pte);
-	w->snap->reclaim.dirty |= pte_dirty(pte);
-	if (v)
-		v->holds_folio = true;
+	reclaim->found++;
+	/* What the entries have in common is taken apart when all are seen. */
+	w->any |= pte_val(hit->pte);
+	if (likely(w->vma_counts))
+		w->counted |= pte_val(hit->pte);
 
-	pages = size >> PAGE_SHIFT;
-	first = pte_pfn(pte) & ~(pages - 1);
-	if (w->whole_folio)
-		pfn = first;
-	else if (pfn - first >= pages)
+	pages = hit->size >> PAGE_SHIFT;
+	first = pte_pfn(hit->pte) & ~(pages - 1);
+	hit->pfn = w->whole_folio ? first : w->pfn;
+	hit->offset = hit->pfn - first;
+	if (hit->offset >= pages)
 		return false;
-
-	r = rv_table_add(&w->snap->tables[RV_PTES]);
-	if (r) {
-		r->vma = v ? v->key.id : RV_NONE;
-		r->addr = (pvmw->address & ~(size - 1)) +
-			  ((pfn - first) << PAGE_SHIFT);
-		r->pfn = pfn;
-		r->pages = w->whole_folio ? pages : 1;
-		r->value = pte_val(pte);
-		r->flags = rv_pte_flags(pte);
-		r->pkey = pte_flags_pkey(pte_flags(pte));
-		r->level = rv_level_of_size(size);
-	}
+	w->snap->entries++;
 	return true;
 }
 
+static void rv_record_hit(struct rv_walker *w, const struct rv_hit *hit,
+			  unsigned long address, u32 vma)
+{
+	struct rv_pte *r = rv_add(w->snap, RV_PTES, struct rv_pte);
+
+	if (!r)
+		return;
+	r->vma = vma;
+	r->addr = (address & ~(hit->size - 1)) + (hit->offset << PAGE_SHIFT);
+	r->pfn = hit->pfn;
+	r->pages = w->whole_folio ? hit->size >> PAGE_SHIFT : 1;
+	r->value = pte_val(hit->pte);
+	r->level = rv_level_of_size(hit->size);
+}
+
 /* Still the VMA that was recorded, and not another in its place? */
-static bool rv_still_describes(const struct rv_snap *s, const struct rv_vma *v,
+static bool rv_still_describes(const struct rv_vma *v,
 			       const struct vm_area_struct *vma)
 {
 	return v->start == vma->vm_start && v->end == vma->vm_end &&
-	       (v->mm == RV_NONE ||
-		rv_mm_at(s, v->mm)->key.ptr == (unsigned long)vma->vm_mm);
+	       v->mm_ptr == (unsigned long)vma->vm_mm;
 }
 
 /*
- * The record of the VMA that a walk calls back for.
- *
- * A walk of an anonymous folio finds it recorded.  A KSM walk locks one family
- * after another, and the same again: a family is recorded when it is met
- * first, and a VMA that has joined since is added.  The root stays, since the
- * items of the stable node hold their anon_vmas while the folio is locked; but
- * an address within the family may by then name something else.
+ * A KSM walk locks one family after another, and the same again: a family is
+ * recorded when it is met first, and a VMA that has joined since is added.  The
+ * root stays, since the items of the stable node hold their anon_vmas while the
+ * folio is locked; but an address within the family may by then name something
+ * else.
  */
-static struct rv_vma *rv_record_visit(struct rv_walker *w,
-				      struct vm_area_struct *vma)
+static struct rv_vma *rv_record_ksm_vma(struct rv_walker *w,
+					struct vm_area_struct *vma)
 {
 	struct anon_vma *own = READ_ONCE(vma->anon_vma);
 	struct rv_vma *v;
-	bool added;
 
-	if (folio_test_ksm(w->folio)) {
-		/* fork links a VMA before it gives it an anon_vma */
-		w->snap->inconsistent |= !own;
-		w->family = own ? rv_record_family(w->snap, own->root) :
-				  RV_NONE;
+	/* fork links a VMA before it gives it an anon_vma */
+	if (!own) {
+		w->snap->inconsistent = true;
+		return NULL;
 	}
-	v = rv_record_vma(w->snap, vma, w->family, &added);
+	if (!w->brief) {
+		w->family = rv_record_family(w->snap, own->root);
+		if (w->family == RV_NONE)
+			return NULL;
+	}
+	v = rv_record_vma(w->snap, vma, w->family);
 	if (!v)
 		return NULL;
-	v->visited = true;
-	if (!added)
-		w->snap->inconsistent |= !rv_still_describes(w->snap, v, vma);
-	else if (w->family != RV_NONE)
-		rv_record_avcs(w->snap, vma, v->key.id, w->family);
+	if (!v->nr_avcs && !w->brief)
+		rv_record_avcs(w->snap, vma, v, w->family);
+	w->snap->inconsistent |= !rv_still_describes(v, vma);
 	return v;
 }
 
 /*
- * rmap_walk_control.rmap_one(): the rmap lock and the folio lock are held.  The
- * lock of a family is asserted where its VMAs are recorded.
+ * The record of a VMA of the family whose lock is held.  All trees of a family
+ * are in the same order, of offset and then of age, so the walk meets VMAs in the
+ * order in which they were recorded.  If not, the pass is made again with a hash.
  */
+static struct rv_vma *rv_recorded_vma(struct rv_walker *w,
+				      struct vm_area_struct *vma)
+{
+	struct rv_snap *s = w->snap;
+	struct rv_key *key;
+
+	if (s->tables[RV_VMAS].slot) {
+		key = rv_table_find(&s->tables[RV_VMAS], (unsigned long)vma,
+				    w->family);
+		s->inconsistent |= !key && !s->tables[RV_VMAS].lost;
+		return (struct rv_vma *)key;
+	}
+	while (w->next_vma < rv_len(s, RV_VMAS)) {
+		struct rv_vma *v = rv_vma_at(s, w->next_vma++);
+
+		if (v->key.ptr == (unsigned long)vma)
+			return v;
+	}
+	s->lookup_vmas = true;
+	s->full = true;
+	return NULL;
+}
+
+/* The record of the VMA that a walk calls back for. */
+static struct rv_vma *rv_record_visit(struct rv_walker *w,
+				      struct vm_area_struct *vma)
+{
+	struct rv_vma *v;
+
+	if (folio_test_ksm(w->folio))
+		v = rv_record_ksm_vma(w, vma);
+	else if (folio_test_anon(w->folio))
+		v = rv_recorded_vma(w, vma);
+	else
+		v = rv_record_vma(w->snap, vma, RV_NONE);
+	if (v)
+		v->visited = true;
+	return v;
+}
+
+/* Below the locks of a walk. */
+static void rv_assert_walk_locked(const struct rv_walker *w)
+{
+	rv_assert_folio_locked(w->folio);
+	if (!folio_test_anon(w->folio))
+		lockdep_assert_held(&w->folio->mapping->i_mmap_rwsem);
+}
+
+/* A VMA that is locked in memory keeps the folio there if it maps any of it. */
+static __always_inline void rv_note_mlock(struct rv_snap *s,
+					  const struct vm_area_struct *vma,
+					  u32 found_before)
+{
+	if (unlikely(vma->vm_flags & VM_LOCKED))
+		s->reclaim.mlocked |= s->reclaim.found != found_before;
+}
+
+/* rmap_walk_control.rmap_one(): the rmap lock and the folio lock are held. */
 static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 			unsigned long addr, void *arg)
 {
 	struct rv_walker *w = arg;
+	struct rv_snap *s = w->snap;
+	u32 found = s->reclaim.found, entries = s->entries;
 	struct page_vma_mapped_walk pvmw;
+	struct rv_hit hit;
 	struct rv_vma *v;
-	bool mapped = false;
 
-	rv_assert_folio_locked(w->folio);
-	if (!folio_test_anon(w->folio))
-		lockdep_assert_held(&w->folio->mapping->i_mmap_rwsem);
+	rv_assert_walk_locked(w);
+	s->visited++;
 	v = rv_record_visit(w, vma);
+	/* A pass that has lost something only counts what it would need. */
+	if (!v || rv_pass_is_lost(s)) {
+		s->tables[RV_PTES].lost++;
+		return !fatal_signal_pending(current);
+	}
+	w->vma_counts = rv_vma_has_recency(vma);
 	rv_pvmw_init(&pvmw, w->folio, vma, addr);
 	while (rv_page_vma_mapped_walk(&pvmw))
-		mapped |= rv_record_hit(w, &pvmw, v);
-	if (v)
-		v->mapped |= mapped;
+		if (rv_count_hit(w, &pvmw, &hit))
+			rv_record_hit(w, &hit, pvmw.address, v->key.id);
+	v->mapped |= s->entries != entries;
+	s->mapped += s->entries != entries;
+	rv_note_mlock(s, vma, found);
+	return !fatal_signal_pending(current);
+}
+
+/* The same for brief, which counts and nothing else. */
+static bool rv_rmap_one_brief(RV_RMAP_OF *unused, struct vm_area_struct *vma,
+			      unsigned long addr, void *arg)
+{
+	struct rv_walker *w = arg;
+	u32 entries = w->snap->entries, found = w->snap->reclaim.found;
+	struct page_vma_mapped_walk pvmw;
+	struct rv_hit hit;
+
+	rv_assert_walk_locked(w);
+	w->snap->visited++;
+	w->vma_counts = rv_vma_has_recency(vma);
+	rv_pvmw_init(&pvmw, w->folio, vma, addr);
+	while (rv_page_vma_mapped_walk(&pvmw))
+		rv_count_hit(w, &pvmw, &hit);
+	w->snap->mapped += w->snap->entries != entries;
+	rv_note_mlock(w->snap, vma, found);
 	return !fatal_signal_pending(current);
 }
 
@@ -229,15 +333,14 @@ static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 /*
  * Locks the root of an anonymous folio's family, like folio_lock_anon_vma_read()
  * with try_lock set, but without references, for which the kernel exports no
- * put.  The family is recorded before the walk goes on, under the same lock, so
- * that the walk finds no VMA that was not recorded.
+ * put.  Returns the root, NULL if the folio is mapped no more, or -EAGAIN.
  */
-static int rv_lock_and_record_family(struct rv_walker *w)
+static struct anon_vma *rv_lock_root(struct rv_walker *w)
 {
 	unsigned long mapping = (unsigned long)READ_ONCE(w->folio->mapping);
-	struct anon_vma *av = (void *)(mapping - RV_MAPPING_BIT_ANON), *root;
+	struct anon_vma *av = (void *)(mapping - RV_MAPPING_BIT_ANON);
+	struct anon_vma *root = NULL;
 	bool locked = false, mapped;
-	struct rv_key *key;
 
 	rv_assert_folio_locked(w->folio);
 	rcu_read_lock();
@@ -251,40 +354,85 @@ static int rv_lock_and_record_family(struct rv_walker *w)
 	}
 	rcu_read_unlock();
 	if (!mapped)
-		return -ENOENT;
-	if (!locked)
-		return -EAGAIN;
-
-	w->locked_at = ktime_get_ns();
-	w->family = rv_record_family(w->snap, root);
-	key = rv_table_find(&w->snap->tables[RV_AVS], av, w->family);
-	if (key)
-		container_of(key, struct rv_av, key)->on_page = true;
-	return 0;
+		return NULL;
+	return locked ? root : ERR_PTR(-EAGAIN);
 }
 
-/* The folio is locked, referenced and mapped. */
-static int rv_walk_rmap(struct rv_walker *w)
+/* Hands the root's lock, if there is one, over to the kernel's walk. */
+static int rv_walk_under_locks(struct rv_walker *w)
 {
+	const bool ksm = folio_test_ksm(w->folio);
 	struct rmap_walk_control rwc = {
 		.arg = w,
-		.rmap_one = rv_rmap_one,
+		.rmap_one = w->brief && !ksm ? rv_rmap_one_brief : rv_rmap_one,
 		.anon_lock = rv_hand_over_lock,
 	};
-	u64 start = ktime_get_ns();
+
+	w->hugetlb = folio_test_hugetlb(w->folio);
+	if (!rv_rmap_walk_try(w->folio, &rwc) || w->snap->inconsistent)
+		return -EAGAIN;
+	w->snap->reclaim.young = pte_young(__pte(w->counted));
+	w->snap->reclaim.dirty = pte_dirty(__pte(w->any));
+	if (rv_pass_is_lost(w->snap))
+		return -ENOBUFS;
+	return fatal_signal_pending(current) ? -EINTR : 0;
+}
+
+/*
+ * The folio is locked, referenced and mapped.  The family of an anonymous one is
+ * recorded before the walk, under the same lock, so that the walk finds no VMA
+ * that was not recorded.
+ */
+static int rv_walk_rmap(struct rv_walker *w)
+{
+	struct anon_vma *root = NULL;
+	u64 start;
 	int err;
 
 	if (folio_test_anon(w->folio) && !folio_test_ksm(w->folio)) {
-		err = rv_lock_and_record_family(w);
-		if (err)
-			return err == -ENOENT ? 0 : err;
+		root = rv_lock_root(w);
+		if (IS_ERR_OR_NULL(root))
+			return PTR_ERR_OR_ZERO(root);
 	}
-	if (!rv_rmap_walk_try(w->folio, &rwc) || w->snap->inconsistent)
-		return -EAGAIN;
-	if (fatal_signal_pending(current))
-		return -EINTR;
-	w->snap->lock_ns = ktime_get_ns() - (w->locked_at ?: start);
-	return 0;
+	start = ktime_get_ns();
+	if (root && !w->brief)
+		w->family = rv_record_family(w->snap, root);
+	if (root && rv_pass_is_lost(w->snap)) {
+		up_read(&root->rwsem);
+		err = -ENOBUFS;
+	} else {
+		err = rv_walk_under_locks(w);
+	}
+	rv_note_lock_time(w->snap, start);
+	return err;
+}
+
+/*
+ * One look before any lock is tried for, and another one below the folio lock:
+ * there are at least as many VMAs as mappings.  Unlocked, counts can be anything.
+ * -ENOBUFS if there is not room for so much.
+ */
+static int rv_look_for_room(struct rv_walker *w, struct folio *folio)
+{
+	struct rv_snap *s = w->snap;
+	u32 vmas = max(rv_page_mapcount(folio, w->page), 0) + RV_VMAS_MORE;
+	u32 all = max(rv_folio_mapcount(folio), 0) + RV_VMAS_MORE;
+	bool anon = folio_test_anon(folio), ksm = folio_test_ksm(folio);
+
+	if (w->brief && !ksm)
+		return 0;
+	rv_snap_want(s, RV_VMAS, vmas);
+	rv_snap_want(s, RV_PTES, w->whole_folio ? all : vmas);
+	if (anon) {
+		rv_snap_want(s, RV_ROOTS, ksm ? vmas : 1);
+		rv_snap_want(s, RV_AVS, vmas);
+		rv_snap_want(s, RV_AVCS, 2 * vmas);
+	}
+	/* KSM's walk meets VMAs again and again. */
+	s->lookup_vmas |= ksm;
+	if (s->lookup_vmas && !s->tables[RV_VMAS].slot)
+		s->full = true;
+	return s->full ? -ENOBUFS : 0;
 }
 
 /* The folio is locked and referenced. */
@@ -297,8 +445,9 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 	if (rv_page_mappable(folio)) {
 		rv_page_hold_inode(folio, s);
 		w->folio = folio;
+		/* It may have been mapped, or merged, since the first look. */
 		if (rv_page_walkable(folio))
-			err = rv_walk_rmap(w);
+			err = rv_look_for_room(w, folio) ?: rv_walk_rmap(w);
 	}
 	if (!err)
 		rv_page_describe(&s->page, w->page, folio, RV_HELD_LOCKED);
@@ -314,6 +463,8 @@ static int rv_walk_folio(struct rv_walker *w, struct folio *folio)
 		rv_page_describe(&w->snap->page, w->page, folio, RV_HELD_REF);
 		return 0;
 	}
+	if (folio_mapped(folio) && rv_look_for_room(w, folio))
+		return -ENOBUFS;
 	if (!folio_trylock(folio)) {
 		/* Unmapped it has little more to tell, if it stays locked. */
 		if (folio_mapped(folio) || !w->last_attempt)
@@ -350,6 +501,7 @@ static int rv_walk_pfn(struct rv_walker *w, u64 pfn)
 	struct folio *folio;
 	int err = -EAGAIN;
 
+	w->pfn = pfn;
 	w->page = pfn_to_online_page(pfn);
 	if (!w->page)
 		return rv_walk_device_page(w, pfn);
@@ -386,6 +538,43 @@ static int rv_walk_pid_addr(struct rv_walker *w)
 
 /* ------------------------------------------------ one attempt, a process -- */
 
+/*
+ * Is there anything to record of a VMA of the mm?  Its family, if that was not met
+ * yet; or itself, if it has joined a family since that was recorded, which takes
+ * that mmap_lock was given up.
+ */
+static bool rv_is_news(struct rv_snap *s, const struct vm_area_struct *vma,
+		       const struct anon_vma *root)
+{
+	const struct rv_key *key,
+		*known = rv_table_find(&s->tables[RV_ROOTS],
+				       (unsigned long)root, RV_NONE);
+
+	if (!known)
+		return true;
+	key = rv_table_find(&s->tables[RV_VMAS], (unsigned long)vma, known->id);
+	if (!key)
+		return true;
+	/* What was freed may be another one's now. */
+	s->inconsistent |= ((const struct rv_vma *)key)->mm_ptr !=
+			   (unsigned long)vma->vm_mm;
+	return false;
+}
+
+/* The root of the VMA's family is locked. */
+static void rv_record_of_mm(struct rv_snap *s, struct vm_area_struct *vma,
+			    struct anon_vma *root)
+{
+	u32 family = rv_record_family(s, root);
+	struct rv_vma *v;
+
+	if (family == RV_NONE)
+		return;
+	v = rv_record_vma(s, vma, family);
+	if (v && !v->nr_avcs)
+		rv_record_avcs(s, vma, v, family);
+}
+
 /* The family of a VMA of the mm; its mmap_lock is held for read. */
 static int rv_walk_vma_family(struct rv_walker *w, struct vm_area_struct *vma)
 {
@@ -395,50 +584,82 @@ static int rv_walk_vma_family(struct rv_walker *w, struct vm_area_struct *vma)
 	int err;
 
 	rv_assert_mmap_locked(vma->vm_mm);
-	if (!av || rv_table_find(&w->snap->tables[RV_ROOTS], av->root, RV_NONE))
-		return 0;
+	if (!av || !rv_is_news(w->snap, vma, av->root))
+		return w->snap->inconsistent ? -EAGAIN : 0;
 	err = down_read_killable(&av->root->rwsem);
 	if (err)
 		return err;
 	start = ktime_get_ns();
-	rv_record_family(w->snap, av->root);
-	w->snap->lock_ns += ktime_get_ns() - start;
+	rv_record_of_mm(w->snap, vma, av->root);
+	rv_note_lock_time(w->snap, start);
 	up_read(&av->root->rwsem);
 	return 0;
 }
 
-/* Every family that a VMA of the mm belongs to; mmap_lock is held for read. */
-static int rv_walk_locked_mm(struct rv_walker *w, struct mm_struct *mm)
+/*
+ * Every family of the VMAs from an address on, until somebody wants the lock.  A
+ * pass that has lost something goes on, and counts what it would need.
+ */
+static int rv_walk_locked_mm(struct rv_walker *w, struct mm_struct *mm,
+			     unsigned long *addr)
 {
 	struct vm_area_struct *vma;
-	unsigned long addr = 0;
 	int err;
 
 	rv_assert_mmap_locked(mm);
-	while ((vma = find_vma(mm, addr))) {
+	while ((vma = find_vma(mm, *addr))) {
+		/* There can be no more room: what fits has been taken. */
+		if (w->snap->take_what_fits && w->snap->full)
+			break;
 		err = rv_walk_vma_family(w, vma);
 		if (err)
 			return err;
 		if (fatal_signal_pending(current))
 			return -EINTR;
+		*addr = vma->vm_end;
+		if (rwsem_is_contended(&mm->mmap_lock))
+			return 0;
 		cond_resched();
-		addr = vma->vm_end;
 	}
-	return 0;
+	*addr = ULONG_MAX;
+	return rv_pass_is_lost(w->snap) ? -ENOBUFS : 0;
+}
+
+static int rv_walk_mm_in_turns(struct rv_walker *w, struct mm_struct *mm)
+{
+	unsigned long addr = 0;
+	int err;
+
+	do {
+		err = mmap_read_lock_killable(mm);
+		if (err)
+			return err;
+		err = rv_walk_locked_mm(w, mm, &addr);
+		mmap_read_unlock(mm);
+		cond_resched();
+		/* Nobody but us is left: the process need not wait for us to go. */
+		if (!err && atomic_read(&mm->mm_users) == 1)
+			return -EAGAIN;
+	} while (!err && addr != ULONG_MAX);
+	return err;
 }
 
 static int rv_walk_mm(struct rv_walker *w, pid_t pid)
 {
 	struct mm_struct *mm = rv_lookup_mm(pid);
+	struct rv_snap *s = w->snap;
+	u32 vmas;
 	int err;
 
 	if (IS_ERR_OR_NULL(mm))
 		return PTR_ERR_OR_ZERO(mm);
-	err = mmap_read_lock_killable(mm);
-	if (!err) {
-		err = rv_walk_locked_mm(w, mm);
-		mmap_read_unlock(mm);
-	}
+	vmas = READ_ONCE(mm->map_count) + RV_VMAS_MORE;
+	rv_snap_want(s, RV_ROOTS, vmas);
+	rv_snap_want(s, RV_VMAS, vmas);
+	rv_snap_want(s, RV_AVS, vmas);
+	rv_snap_want(s, RV_AVCS, vmas);
+	s->lookup_vmas = true;
+	err = s->full ? -ENOBUFS : rv_walk_mm_in_turns(w, mm);
 	mmput(mm);
 	return err;
 }
@@ -450,10 +671,13 @@ static int rv_walk_once(struct rv_snap *s)
 	struct rv_walker w = {
 		.snap = s,
 		.whole_folio = s->query.opts & RV_OPT_FOLIO,
+		.brief = (s->query.opts & (RV_OPT_BRIEF | RV_OPT_VERIFY)) ==
+			 RV_OPT_BRIEF,
 		.family = RV_NONE,
 		.last_attempt = s->retries + 1 == RV_ATTEMPTS,
 	};
 
+	s->attempts++;
 	switch (s->query.target) {
 	case RV_TARGET_PID:
 		return rv_walk_mm(&w, s->query.pid);
@@ -465,41 +689,48 @@ static int rv_walk_once(struct rv_snap *s)
 }
 
 /* Short waits first: most contention is over in microseconds. */
-static int rv_walk_wait(u32 retries)
+static int rv_wait_to_retry(struct rv_snap *s)
 {
-	unsigned long us = min(10UL << min(retries / 4, 10U), RV_WAIT_MAX_US);
+	unsigned long us;
 
+	if (++s->retries == RV_ATTEMPTS)
+		return -EAGAIN;
 	if (fatal_signal_pending(current))
 		return -EINTR;
+	us = min(10UL << min(s->retries / 4, 10U), RV_WAIT_MAX_US);
 	usleep_range(us, 2 * us);
+	rv_snap_clear(s);
 	return 0;
 }
 
-/* Attempts until one meets no contention, in a snapshot that was cleared. */
-static int rv_walk_uncontended(struct rv_snap *s)
+/* Room for all that the pass has counted; one that locked nothing is none. */
+static int rv_make_room(struct rv_snap *s)
 {
-	int err = rv_walk_once(s);
-
-	while (err == -EAGAIN && ++s->retries < RV_ATTEMPTS) {
-		rv_snap_clear(s);
-		err = rv_walk_wait(s->retries);
-		err = err ?: rv_walk_once(s);
-	}
-	return err;
+	if (!s->visited && !rv_len(s, RV_VMAS))
+		s->attempts--;
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	if (++s->grown == RV_GROWS_MAX)
+		return -EAGAIN;
+	return rv_snap_grow(s);
 }
 
-/* The same, until all records found room, or until there can be no more. */
-static int rv_walk_completely(struct rv_snap *s)
+/* Until a pass has met no contention, and had room for all that it found. */
+static int rv_walk_until_done(struct rv_snap *s)
 {
-	int err = rv_walk_uncontended(s);
+	int err;
 
-	while (!err && rv_snap_lacks_room(s)) {
-		err = rv_snap_grow(s);
-		if (err == -ENOSPC)
-			return 0;
-		err = err ?: rv_walk_uncontended(s);
+	for (;;) {
+		err = rv_walk_once(s);
+		if (err == -EAGAIN)
+			err = rv_wait_to_retry(s);
+		else if (err == -ENOBUFS)
+			err = rv_make_room(s);
+		else
+			return err;
+		if (err)
+			return err;
 	}
-	return err;
 }
 
 /**
@@ -511,9 +742,9 @@ static int rv_walk_completely(struct rv_snap *s)
  * rv_snap_lost() says how many.
  *
  * Context: Process context, may sleep; no locks held.
- * Return: the snapshot, to be finished by rv_find_names() and
- * rv_put_in_order(), and freed by rv_snap_free(); or ERR_PTR of -ENXIO, -ESRCH,
- * -EFAULT, -EAGAIN, -ENOMEM or -EINTR as in the documentation of the query file.
+ * Return: the snapshot, to be finished by the other steps and freed by
+ * rv_snap_free(); or ERR_PTR of -ENXIO, -ESRCH, -EFAULT, -EAGAIN, -ENOMEM or
+ * -EINTR as in the documentation of the query file.
  */
 struct rv_snap *rv_walk(const struct rv_query *q)
 {
@@ -522,13 +753,10 @@ struct rv_snap *rv_walk(const struct rv_query *q)
 
 	if (!s)
 		return ERR_PTR(-ENOMEM);
-	err = rv_walk_completely(s);
+	err = rv_walk_until_done(s) ?: rv_intern(s);
 	if (err) {
 		rv_snap_free(s);
 		return ERR_PTR(err);
 	}
-	/* Twice called back for some places, which are one entry each. */
-	if (s->page.kind == RV_KIND_KSM)
-		rv_snap_drop_repeated_ptes(s);
 	return s;
 }
