@@ -7,7 +7,7 @@ Records are told by what they are, not by their ids: an anon_vma by its
 address, or by the VMAs in its tree where a report has no addresses; a VMA by
 its process and place; an entry by the page that it maps there.  So neither
 ids nor order matter.  What is measured is not compared (walk.lock_ns,
-walk.retries), nor the wording of the question, nor a section that only one of
+walk.lock_max_ns, walk.attempts, walk.retries), nor the wording of the question, nor a section that only one of
 the two has (reclaim, history, verify).
 
 Exits with 0 if they are the same, 1 if they differ, 2 if there is no telling.
@@ -26,7 +26,7 @@ Table = Dict[str, Facts]
 TABLES = ('anon_vmas', 'avcs', 'mms', 'vmas', 'ptes')
 NOT_COMPARED = {'query'}
 OPTIONAL = {'reclaim', 'history', 'verify'}
-MEASURED = {'lock_ns', 'retries'}
+MEASURED = {'lock_ns', 'lock_max_ns', 'attempts', 'retries'}
 REFERENCES = {'refcount', 'expected_refs', 'pins'}
 
 

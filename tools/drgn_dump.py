@@ -683,6 +683,8 @@ class Records:
         self.avcs: Dict[int, Object] = {}
         self.vmas: Dict[int, Object] = {}
         self.visited: Set[int] = set()
+        self.callbacks = 0      # of the walk; KSM's comes to a VMA again
+        self.hits = 0           # of these, with a page found
         self.entries: Dict[Tuple[int, int], Tuple[int, int, Entry]] = {}
 
     def add_family(self, root: Object) -> None:
@@ -716,6 +718,8 @@ class Records:
         key = value(vma)
         self.vmas.setdefault(key, vma)
         self.visited.add(key)
+        self.callbacks += 1
+        before = len(self.entries)
         covered = 0
         for i in wanted:
             page = index + i - start
@@ -725,6 +729,7 @@ class Records:
             entry = self.look(vma, address, frame + i, len(wanted) > 1)
             if entry and len(wanted) > 1:
                 covered = entry.frame + entry.pages - frame
+        self.hits += len(self.entries) > before
 
     def look(self, vma: Object, address: int, frame: int, whole: bool
              ) -> Optional[Entry]:
@@ -771,7 +776,8 @@ def walk_ksm(found: Records, folio: Folio) -> None:
                 continue
             found.add_family(item.anon_vma.root.read_())
             found.visited.add(value(vma))
-            found.look(vma, address, folio.pfn, False)
+            found.callbacks += 1
+            found.hits += bool(found.look(vma, address, folio.pfn, False))
 
 
 def searched(item: Object, vma: Object) -> bool:
@@ -985,8 +991,7 @@ class Builder:
         """Counts; what a walk costs is not to be seen in memory."""
         tree = {value(avc.vma) for avc in self.found.avcs.values()
                 if value(avc.anon_vma) == self.on_page}
-        return {'visited': len(self.found.visited),
-                'mapped': len({vma for vma, _ in self.found.entries}),
+        return {'visited': self.found.callbacks, 'mapped': self.found.hits,
                 'tree_vmas': len(tree), 'lost': 0}
 
     def report(self, query: str, folio: Optional[Folio]) -> Record:
