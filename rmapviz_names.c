@@ -103,6 +103,9 @@ static bool rv_naming_visit(struct rv_process_visitor *v,
 	struct rv_mm *mm;
 	u32 users;
 
+	/* Of those who have all left there is nobody to be found. */
+	if (!naming->unnamed)
+		return false;
 	its = rv_mm_of_process(leader, &users);
 	if (!its)
 		return true;
@@ -140,14 +143,11 @@ int rv_name_processes(struct rv_snap *s)
 		return 0;
 	err = rv_table_index(&s->tables[RV_MMS]) ?:
 		      rv_table_reserve(tasks, rv_len(s, RV_MMS));
-	rv_naming_start(&naming.visitor);
-	/* Of those who have all left there is nobody to be found. */
-	while (!err && naming.unnamed) {
+	while (!err) {
 		err = rv_visit_processes(&naming.visitor);
 		if (err || !tasks->lost)
 			break;
 		err = rv_table_grow(tasks);
-		rv_naming_start(&naming.visitor);
 	}
 	rv_snap_put_refs(s);
 	if (err && err != -ENOSPC)

@@ -339,8 +339,8 @@ static int rv_order_vmas(struct rv_snap *s)
 	u32 *rank, i;
 	int err;
 
-	err = rv_table_group(t, offsetof(struct rv_vma, av), rv_len(s, RV_AVS)) ?:
-		      rv_table_sort(t, rv_cmp_vma);
+	err = rv_order_table(t, offsetof(struct rv_vma, av), rv_len(s, RV_AVS),
+			     rv_cmp_vma);
 	if (err || !rv_vmas_moved(s))
 		return err;
 	rank = rv_alloc(t->len, sizeof(*rank));
@@ -395,8 +395,8 @@ static int rv_order_avcs(struct rv_snap *s)
 	struct rv_table *t = &s->tables[RV_AVCS];
 
 	rv_turn_avcs(s);
-	return rv_table_group(t, offsetof(struct rv_avc, vma), rv_len(s, RV_VMAS)) ?:
-		       rv_table_sort(t, rv_cmp_avc);
+	return rv_order_table(t, offsetof(struct rv_avc, vma),
+			      rv_len(s, RV_VMAS), rv_cmp_avc);
 }
 
 static int rv_cmp_pte(const void *a, const void *b)
@@ -419,8 +419,8 @@ int rv_order_ptes(struct rv_snap *s)
 {
 	struct rv_table *t = &s->tables[RV_PTES];
 
-	return rv_table_group(t, offsetof(struct rv_pte, vma), rv_len(s, RV_VMAS)) ?:
-		       rv_table_sort(t, rv_cmp_pte);
+	return rv_order_table(t, offsetof(struct rv_pte, vma),
+			      rv_len(s, RV_VMAS), rv_cmp_pte);
 }
 
 /**
