@@ -262,7 +262,7 @@ module_param_cb(query, &rv_query_ops, NULL, 0600);
 MODULE_PARM_DESC(
 	query,
 	"what " KBUILD_MODNAME
-	"_answer in debugfs answers: \"0x1d2f3\" asks who maps that frame, \"pid 91 0x7f8c56e29000 json\" who maps what process 91 has there, as JSON");
+	"_answer in debugfs answers: \"0x1d2f3\" or \"pfn:1d2f3\" asks who maps that frame, \"pid 91 0x7f8c56e29000 json\" who maps what process 91 has there, as JSON");
 
 /* ---------------------------------------------------------------- files -- */
 

@@ -3,8 +3,8 @@
  * The grammar of the query file.
  *
  *	query  := target option*
- *	target := PFN | "pfn" PFN | "phys" ADDR | "pid" PID ADDR | "pid" PID
- *	option := "text" | "json" | "folio" | "brief" | "ptrs" | "verify"
+ *	target := PFN | "pfn" PFN | "pfn:"HEX | "phys" ADDR | "pid" PID ADDR | "pid" PID
+ *	option := "text" | "json" | "folio" | "brief" | "full" | "ptrs" | "verify"
  */
 #include <linux/ctype.h>
 #include <linux/errno.h>
@@ -22,7 +22,8 @@ static const struct {
 } rv_options[] = {
 	{ "text", RV_OPT_TEXT },   { "json", RV_OPT_JSON },
 	{ "folio", RV_OPT_FOLIO }, { "brief", RV_OPT_BRIEF },
-	{ "ptrs", RV_OPT_PTRS },   { "verify", RV_OPT_VERIFY },
+	{ "full", RV_OPT_FULL },   { "ptrs", RV_OPT_PTRS },
+	{ "verify", RV_OPT_VERIFY },
 };
 
 /* The next word, or NULL; words are parted by blanks and tabs. */
@@ -45,6 +46,14 @@ static int rv_parse_number(const char *word, u64 *value)
 	if (!word || !isdigit(*word))
 		return -EINVAL;
 	return kstrtoull(word, hex ? 16 : 10, value) ? -EINVAL : 0;
+}
+
+/* Hex, whatever it looks like, as the kernel prints it; 0x may precede it. */
+static int rv_parse_hex(const char *word, u64 *value)
+{
+	if (!isxdigit(*word))
+		return -EINVAL;
+	return kstrtoull(word, 16, value) ? -EINVAL : 0;
 }
 
 static int rv_parse_option(struct rv_query *q, const char *word)
@@ -76,6 +85,7 @@ static int rv_parse_pid(struct rv_query *q, const char *word)
 static int rv_parse_target(struct rv_query *q, char **at)
 {
 	char *word = rv_next_word(at);
+	size_t prefix;
 	u64 addr;
 
 	if (!word)
@@ -84,6 +94,9 @@ static int rv_parse_target(struct rv_query *q, char **at)
 		return rv_parse_pid(q, rv_next_word(at));
 
 	q->target = RV_TARGET_PFN;
+	prefix = str_has_prefix(word, "pfn:");
+	if (prefix)
+		return rv_parse_hex(word + prefix, &q->pfn);
 	if (!strcmp(word, "phys")) {
 		if (rv_parse_number(rv_next_word(at), &addr))
 			return -EINVAL;
@@ -115,8 +128,9 @@ static int rv_parse_rest(struct rv_query *q, char **at)
 static bool rv_contradicts(const struct rv_query *q)
 {
 	const unsigned int forms = RV_OPT_TEXT | RV_OPT_JSON;
+	const unsigned int sizes = RV_OPT_BRIEF | RV_OPT_FULL;
 
-	if ((q->opts & forms) == forms)
+	if ((q->opts & forms) == forms || (q->opts & sizes) == sizes)
 		return true;
 	/* These are about a page. */
 	return q->target == RV_TARGET_PID &&
@@ -145,7 +159,8 @@ int rv_query_parse(struct rv_query *q, const char *buf, size_t len)
 	if (line[len - 1] == '\n')
 		len--;
 	line[len] = '\0';
-	if (strlen(line) != len)
+	/* One line, and no more; kstrtoull() would take a newline of its own. */
+	if (strlen(line) != len || strchr(line, '\n'))
 		return -EINVAL;
 	strscpy(q->text, strim(line), sizeof(q->text));
 	strscpy(line, q->text, sizeof(line));

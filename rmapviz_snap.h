@@ -45,6 +45,7 @@ enum rv_target {
 #define RV_OPT_BRIEF  BIT(3)
 #define RV_OPT_PTRS   BIT(4)
 #define RV_OPT_VERIFY BIT(5)
+#define RV_OPT_FULL   BIT(6)
 
 /**
  * struct rv_query - one parsed question
