@@ -195,13 +195,23 @@ static const struct seq_operations rv_seq_ops = {
 
 /* -------------------------------------------------------------- writing -- */
 
+/* What is answered where nobody can read the answer: is there one? */
+static struct rv_query rv_cheapest(const struct rv_query *q)
+{
+	struct rv_query cheap = *q;
+
+	cheap.opts &= ~(RV_OPT_FULL | RV_OPT_FOLIO | RV_OPT_VERIFY);
+	cheap.opts |= RV_OPT_BRIEF;
+	return cheap;
+}
+
 /* The walk is done by the write, so that whoever asks learns what went wrong. */
 static ssize_t rv_write(struct file *file, const char __user *ubuf,
 			size_t count, loff_t *ppos)
 {
 	struct seq_file *m = file->private_data;
 	char line[RV_QUERY_MAX];
-	struct rv_query q;
+	struct rv_query q, asked;
 	int err;
 
 	if (count > sizeof(line))
@@ -215,11 +225,13 @@ static ssize_t rv_write(struct file *file, const char __user *ubuf,
 	err = mutex_lock_killable(&m->lock);
 	if (err)
 		return err;
-	err = rv_replace_answer(m, rv_ask(&q));
+	asked = file->f_mode & FMODE_READ ? q : rv_cheapest(&q);
+	err = rv_replace_answer(m, rv_ask(&asked));
 	mutex_unlock(&m->lock);
 	if (err)
 		return err;
 
+	/* Who reads asks again, what was written. */
 	rv_remember(&q);
 	/* The answer is read from its beginning. */
 	*ppos = 0;
