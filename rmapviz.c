@@ -18,6 +18,7 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/mutex.h>
+#include <linux/sched.h>
 #include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -167,6 +168,8 @@ static void *rv_seq_start(struct seq_file *m, loff_t *pos)
 static void *rv_seq_next(struct seq_file *m, void *v, loff_t *pos)
 {
 	++*pos;
+	/* An item may print nothing, and a million of them, too. */
+	cond_resched();
 	return rv_at_end(m->private, *pos) ? NULL : pos;
 }
 

@@ -20,9 +20,9 @@ static const struct {
 	const char *word;
 	unsigned int opt;
 } rv_options[] = {
-	{ "text", RV_OPT_TEXT },   { "json", RV_OPT_JSON },
-	{ "folio", RV_OPT_FOLIO }, { "brief", RV_OPT_BRIEF },
-	{ "full", RV_OPT_FULL },   { "ptrs", RV_OPT_PTRS },
+	{ "text", RV_OPT_TEXT },     { "json", RV_OPT_JSON },
+	{ "folio", RV_OPT_FOLIO },   { "brief", RV_OPT_BRIEF },
+	{ "full", RV_OPT_FULL },     { "ptrs", RV_OPT_PTRS },
 	{ "verify", RV_OPT_VERIFY },
 };
 

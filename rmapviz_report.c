@@ -16,6 +16,8 @@ static const struct rv_section *rv_sections(const struct rv_snap *s)
 static u64 rv_section_items(const struct rv_section *section,
 			    const struct rv_snap *s)
 {
+	if (section->rows)
+		return 1 + (u64)section->rows->count(s);
 	return !!section->head + (section->count ? section->count(s) : 0);
 }
 
@@ -31,7 +33,8 @@ void rv_report_prepare(struct rv_snap *s)
 	u64 items = 0;
 	u32 i;
 
-	for (i = 0; section[i].head || section[i].line; i++) {
+	for (i = 0; section[i].head || section[i].line || section[i].rows;
+	     i++) {
 		items += rv_section_items(&section[i], s);
 		s->section_ends[i] = items;
 	}
@@ -48,6 +51,21 @@ void rv_report_prepare(struct rv_snap *s)
 u64 rv_report_items(const struct rv_snap *s)
 {
 	return s->items;
+}
+
+static void rv_section_show(struct seq_file *m, const struct rv_snap *s,
+			    const struct rv_section *section, u64 item)
+{
+	if (section->rows && item)
+		rv_fold_show(m, s, section->rows, item - 1);
+	else if (section->rows)
+		section->rows->head(m, s);
+	else if (!section->head)
+		section->line(m, s, item);
+	else if (item)
+		section->line(m, s, item - 1);
+	else
+		section->head(m, s);
 }
 
 /**
@@ -68,12 +86,7 @@ void rv_report_show(struct seq_file *m, const struct rv_snap *s, u64 item)
 	section += i;
 	if (i)
 		item -= s->section_ends[i - 1];
-	if (!section->head)
-		section->line(m, s, item);
-	else if (item)
-		section->line(m, s, item - 1);
-	else
-		section->head(m, s);
+	rv_section_show(m, s, section, item);
 }
 
 /* As it is shown. */

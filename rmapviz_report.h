@@ -30,10 +30,31 @@
 struct seq_file;
 
 /**
+ * struct rv_rows - a table of which rows that are alike need not all be shown
+ * @name: what rows are called, by a number
+ * @count: number of rows below the heading
+ * @head: prints the heading
+ * @line: prints row i
+ * @lead: prints what is left of a row, for a line in its place
+ * @number: the number by which row i is called
+ * @like: do two rows differ in nothing but what they are called?
+ */
+struct rv_rows {
+	const char *name;
+	u32 (*count)(const struct rv_snap *s);
+	void (*head)(struct seq_file *m, const struct rv_snap *s);
+	void (*line)(struct seq_file *m, const struct rv_snap *s, u32 i);
+	void (*lead)(struct seq_file *m, const struct rv_snap *s, u32 i);
+	u32 (*number)(const struct rv_snap *s, u32 i);
+	bool (*like)(const struct rv_snap *s, u32 i, u32 j);
+};
+
+/**
  * struct rv_section - a heading and its lines
  * @count: number of lines below the heading; NULL for none
  * @head: prints the heading; NULL for none
  * @line: prints line i
+ * @rows: a table that has all of these, and is folded; or NULL
  *
  * A report is printed line by line, so that seq_file needs no large buffer.
  */
@@ -41,11 +62,21 @@ struct rv_section {
 	u32 (*count)(const struct rv_snap *s);
 	void (*head)(struct seq_file *m, const struct rv_snap *s);
 	void (*line)(struct seq_file *m, const struct rv_snap *s, u32 i);
+	const struct rv_rows *rows;
 };
+
+void rv_fold_show(struct seq_file *m, const struct rv_snap *s,
+		  const struct rv_rows *rows, u32 i);
 
 /* Both end with an empty section. */
 extern const struct rv_section rv_text_sections[];
 extern const struct rv_section rv_json_sections[];
+
+/* Of the text. */
+extern const struct rv_rows rv_text_avs;
+extern const struct rv_rows rv_text_avcs;
+extern const struct rv_rows rv_text_vmas;
+extern const struct rv_rows rv_text_ptes;
 
 extern const struct rv_word rv_kind_words[RV_NR_KINDS];
 extern const struct rv_word rv_mapping_words[RV_NR_MAPPINGS];

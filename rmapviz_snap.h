@@ -25,7 +25,7 @@ struct super_block;
 #define RV_QUERY_MAX 127
 
 /* No report has more sections. */
-#define RV_SECTIONS_MAX 16
+#define RV_SECTIONS_MAX 20
 
 /* "No such record", where a record refers to another by index. */
 #define RV_NONE U32_MAX
