@@ -263,9 +263,11 @@ static void rv_describe_mapped(struct rv_page *facts, struct page *page,
 			       struct folio *folio)
 {
 	facts->mapping = rv_mapping_kind(folio);
-	facts->mapping_ptr = rv_mapping_word(folio) & ~RV_MAPPING_BITS;
+	facts->mapping_word = rv_mapping_word(folio);
+	facts->mapping_ptr = facts->mapping_word & ~RV_MAPPING_BITS;
 	facts->index = rv_folio_pgoff(folio) + (facts->pfn - facts->head);
 	facts->mapcount = rv_page_mapcount(folio, page);
+	facts->raw_mapcount = atomic_read(&page->_mapcount);
 	facts->folio_mapcount = rv_folio_mapcount(folio);
 	facts->expected_refs = rv_expected_refs(folio);
 	facts->swapcache = folio_test_swapcache(folio);

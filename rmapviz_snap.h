@@ -245,9 +245,11 @@ enum rv_mapping {
  * @head: the first page of its folio
  * @ptr: address of its struct page
  * @mapping_ptr: what ->mapping points to, without its low bits
+ * @mapping_word: its folio's ->mapping, with them
  * @flags: the folio's flags word, but for what @exclusive and @swapcache say
  * @index: the page's offset in its object, in pages
  * @mapcount: page-table entries that map this page
+ * @raw_mapcount: its _mapcount, from -1 on and of large folios not the whole
  * @folio_mapcount: page-table entries that map any page of the folio
  * @refcount: references to the folio, less the query's own
  * @expected_refs: references explained by mappings, caches and LRU batches
@@ -262,9 +264,11 @@ struct rv_page {
 	u64 head;
 	unsigned long ptr;
 	unsigned long mapping_ptr;
+	unsigned long mapping_word;
 	unsigned long flags;
 	u64 index;
 	s64 mapcount;
+	s64 raw_mapcount;
 	s64 folio_mapcount;
 	s64 refcount;
 	s64 expected_refs;

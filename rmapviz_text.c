@@ -174,6 +174,19 @@ static void text_frame(struct rv_emit *e, const struct rv_snap *s)
 	rv_emit_char(e, '\n');
 }
 
+/* What struct page itself has, bits that mean something included. */
+static void text_raw(struct rv_emit *e, const struct rv_snap *s)
+{
+	if (!(s->query.opts & RV_OPT_PTRS) || !rv_kind_mapped(s->page.kind))
+		return;
+	text_line(e);
+	rv_emit(e, "->mapping ");
+	rv_emit_hex(e, s->page.mapping_word);
+	rv_emit(e, ", _mapcount ");
+	rv_emit_s64(e, s->page.raw_mapcount);
+	rv_emit_char(e, '\n');
+}
+
 static void text_page(struct seq_file *m, const struct rv_snap *s)
 {
 	struct rv_emit e;
@@ -182,6 +195,7 @@ static void text_page(struct seq_file *m, const struct rv_snap *s)
 	if (text_has_page(s)) {
 		text_frame(&e, s);
 		text_mapping(&e, s);
+		text_raw(&e, s);
 	}
 	rv_emit_end(&e);
 }

@@ -281,8 +281,8 @@ static void text_head_vmas(struct seq_file *m, const struct rv_snap *s)
 	if (!text_count_vmas(s))
 		return;
 	text_section(m, "VMAs");
-	seq_printf(m, "%-7s %-7s %-15s %-25s %-4s %s%s\n", "", "PID",
-		   "COMM", "RANGE", "", "OWN AV",
+	seq_printf(m, "%-7s %-7s %-15s %-25s %-4s %-11s %s%s\n", "", "PID",
+		   "COMM", "RANGE", "", "PGOFF", "OWN AV",
 		   text_has_page(s) ? " WALK" : "");
 }
 
@@ -325,8 +325,8 @@ static void text_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
 	text_gutter(m, "");
 	seq_printf(m, "VMA%-4u %-7d ", i, text_pid(mm));
 	text_comm(m, mm ? mm->comm : "");
-	seq_printf(m, " %012llx-%012llx %s ", vma->start, vma->end,
-		   rv_vma_perms(vma, perms));
+	seq_printf(m, " %012llx-%012llx %s 0x%-9llx ", vma->start, vma->end,
+		   rv_vma_perms(vma, perms), vma->pgoff);
 	if (text_has_page(s))
 		seq_printf(m, "%-6s %s", own, text_visit(vma));
 	else
