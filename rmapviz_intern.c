@@ -195,7 +195,7 @@ static void rv_link_avs(struct rv_snap *s)
 		if (!rv_is_av(s, parent, av->parent_ptr, av->key.family))
 			parent = av->key.id - 1;
 		parent = rv_av_id(s, av->parent_ptr, av->key.family, parent);
-		root = rv_av_id(s, rv_root_at(s, av->key.family)->ptr,
+		root = rv_av_id(s, rv_root_at(s, av->key.family)->key.ptr,
 				av->key.family, root);
 		av->parent = parent;
 		av->root = root;

@@ -516,6 +516,48 @@ static void rv_count_processes(struct rv_snap *s)
 			s->processes += mm->nr_tasks;
 }
 
+/* A VMA that fork has not given an anon_vma yet is not counted. */
+static void rv_count_in_family(struct rv_snap *s, const struct rv_vma *vma)
+{
+	struct rv_family *family = rv_root_at(s, vma->key.family);
+	struct rv_mm *mm = rv_mm_at(s, vma->mm);
+
+	if (vma->av == RV_NONE)
+		return;
+	family->vmas++;
+	family->avcs += vma->nr_avcs;
+	if (vma->mm_ptr == s->mm_ptr && !family->asked++)
+		family->first_asked = vma - rv_vma_at(s, 0);
+	/* VMAs come family by family. */
+	if (!mm || mm->counted == vma->key.family + 1)
+		return;
+	mm->counted = vma->key.family + 1;
+	family->processes += mm->nr_tasks;
+}
+
+static void rv_count_families(struct rv_snap *s)
+{
+	struct rv_family *family;
+	const struct rv_av *av;
+	const struct rv_vma *vma;
+
+	rv_for_each(family, s, RV_ROOTS) {
+		*family = (struct rv_family){ .key = family->key };
+	}
+	rv_for_each(av, s, RV_AVS) {
+		family = rv_root_at(s, av->key.family);
+		if (!family->avs++)
+			family->root = av - rv_av_at(s, 0);
+		family->depth = max(family->depth, av->level);
+		family->largest = max(family->largest, av->vmas);
+		rv_give_way(family->avs);
+	}
+	rv_for_each(vma, s, RV_VMAS) {
+		rv_count_in_family(s, vma);
+		rv_give_way(vma - rv_vma_at(s, 0));
+	}
+}
+
 /**
  * rv_put_in_order() - put the records of a snapshot in order, and add up
  * @s: the snapshot, to which no more records will be added
@@ -537,5 +579,7 @@ int rv_put_in_order(struct rv_snap *s)
 	rv_order_lines(s);
 	rv_count_avcs(s);
 	rv_count_processes(s);
+	if (s->query.target == RV_TARGET_PID)
+		rv_count_families(s);
 	return 0;
 }

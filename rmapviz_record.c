@@ -34,7 +34,7 @@ static void rv_assert_family_locked(const struct rv_snap *s, u32 family)
 	struct anon_vma *root;
 
 	if (IS_ENABLED(CONFIG_LOCKDEP) && family != RV_NONE) {
-		root = (void *)rv_root_at(s, family)->ptr;
+		root = (void *)rv_root_at(s, family)->key.ptr;
 		lockdep_assert_held(&root->rwsem);
 	}
 }

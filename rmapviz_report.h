@@ -73,6 +73,7 @@ extern const struct rv_section rv_text_sections[];
 extern const struct rv_section rv_json_sections[];
 
 /* Of the text. */
+extern const struct rv_rows rv_text_families;
 extern const struct rv_rows rv_text_avs;
 extern const struct rv_rows rv_text_avcs;
 extern const struct rv_rows rv_text_vmas;

@@ -37,7 +37,7 @@ static bool rv_wastes_pages(size_t bytes)
 	for (_t = (_s)->tables; _t < (_s)->tables + RV_NR_TABLES; _t++)
 
 static const u32 rv_record_sizes[RV_NR_TABLES] = {
-	[RV_ROOTS] = sizeof(struct rv_key),
+	[RV_ROOTS] = sizeof(struct rv_family),
 	[RV_AVS] = sizeof(struct rv_av),
 	[RV_AVCS] = sizeof(struct rv_avc),
 	[RV_MMS] = sizeof(struct rv_mm),

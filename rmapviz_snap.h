@@ -101,6 +101,34 @@ struct rv_key {
 	u32 id;
 };
 
+/**
+ * struct rv_family - one family of anon_vmas, everything below one root
+ * @key: the root, by its address
+ * @root: the same by its index
+ * @avs: anon_vmas
+ * @avcs: AVCs of the VMAs
+ * @vmas: VMAs whose own anon_vma is one of them
+ * @processes: processes that have these VMAs
+ * @depth: levels below the root
+ * @largest: VMAs in the largest of their trees
+ * @first_asked: the first VMA of the process asked about
+ * @asked: how many it has
+ *
+ * What is not its key is known for RV_TARGET_PID, when all is in order.
+ */
+struct rv_family {
+	struct rv_key key;
+	u32 root;
+	u32 avs;
+	u32 avcs;
+	u32 vmas;
+	u32 processes;
+	u32 depth;
+	u32 largest;
+	u32 first_asked;
+	u32 asked;
+};
+
 /* One anon_vma.  Its root and parent are of the same family. */
 struct rv_av {
 	struct rv_key key;
@@ -134,6 +162,7 @@ struct rv_mm {
 	u32 nr_tasks;
 	u32 users;   /* threads that were found to use it */
 	bool named;  /* and they are all */
+	u32 counted; /* families whose processes were counted, up to its last */
 	bool mapped; /* it maps a page asked for */
 	bool held;   /* a reference on it is */
 	char comm[TASK_COMM_LEN];
@@ -342,7 +371,7 @@ struct rv_scan_result {
 
 /* The tables of a snapshot: what each holds, and in which order at last. */
 enum rv_table_id {
-	RV_ROOTS,   /* struct rv_key: families; a root's index is their id */
+	RV_ROOTS,   /* struct rv_family: a root's index is the family's id */
 	RV_AVS,	    /* struct rv_av: root first, then by level */
 	RV_AVCS,    /* struct rv_avc: by VMA, then by anon_vma */
 	RV_MMS,	    /* struct rv_mm */
@@ -364,6 +393,7 @@ enum rv_table_id {
  * @sb: of @inode, held as long
  * @inode: of the page cache that the page belongs to, or NULL; held until its
  *	name is known
+ * @mm_ptr: the mm asked about, for RV_TARGET_PID
  * @page_file: what that file is called, or NULL
  * @tables: the records, by enum rv_table_id
  * @section_ends: items of the report up to the end of each of its sections
@@ -396,6 +426,7 @@ struct rv_snap {
 	struct rv_scan_result scan;
 	struct super_block *sb;
 	struct inode *inode;
+	unsigned long mm_ptr;
 	char *page_file;
 	struct rv_table tables[RV_NR_TABLES];
 	u64 section_ends[RV_SECTIONS_MAX];
@@ -435,7 +466,7 @@ static inline void *rv_record_at(const struct rv_snap *s, enum rv_table_id id,
 	((struct _type *)rv_record_at(_s, _id, sizeof(struct _type), _i))
 
 /* Record @_i of a table, or NULL for RV_NONE. */
-#define rv_root_at(_s, _i)    RV_RECORD_AT(_s, RV_ROOTS, rv_key, _i)
+#define rv_root_at(_s, _i)    RV_RECORD_AT(_s, RV_ROOTS, rv_family, _i)
 #define rv_av_at(_s, _i)      RV_RECORD_AT(_s, RV_AVS, rv_av, _i)
 #define rv_avc_at(_s, _i)     RV_RECORD_AT(_s, RV_AVCS, rv_avc, _i)
 #define rv_mm_at(_s, _i)      RV_RECORD_AT(_s, RV_MMS, rv_mm, _i)

@@ -339,6 +339,7 @@ const struct rv_section rv_text_sections[] = {
 	{ .head = text_page },
 	{ .head = text_page_file },
 	{ .head = text_page_counts },
+	{ .rows = &rv_text_families },
 	{ .rows = &rv_text_avs },
 	{ .rows = &rv_text_avcs },
 	{ .rows = &rv_text_vmas },

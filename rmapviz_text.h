@@ -33,10 +33,17 @@ static inline bool text_has_page(const struct rv_snap *s)
 	return s->query.target != RV_TARGET_PID;
 }
 
+/* Of a process that nobody wants all records of there is a table of families. */
+static inline bool text_sums_up(const struct rv_snap *s)
+{
+	return s->query.target == RV_TARGET_PID &&
+	       !(s->query.opts & (RV_OPT_BRIEF | RV_OPT_FULL));
+}
+
 /* How many records of a table are rows of the text. */
 static inline u32 text_records(const struct rv_snap *s, enum rv_table_id id)
 {
-	if (s->query.opts & RV_OPT_BRIEF)
+	if (s->query.opts & RV_OPT_BRIEF || text_sums_up(s))
 		return 0;
 	return rv_len(s, id);
 }

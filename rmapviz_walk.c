@@ -653,6 +653,7 @@ static int rv_walk_mm(struct rv_walker *w, pid_t pid)
 
 	if (IS_ERR_OR_NULL(mm))
 		return PTR_ERR_OR_ZERO(mm);
+	s->mm_ptr = (unsigned long)mm;
 	vmas = READ_ONCE(mm->map_count) + RV_VMAS_MORE;
 	rv_snap_want(s, RV_ROOTS, vmas);
 	rv_snap_want(s, RV_VMAS, vmas);

@@ -33,8 +33,8 @@ LOCKLESS = ('rmapviz.c', 'rmapviz_query.c', 'rmapviz_names.c',
 
 # What prints.
 PRINTS = ('rmapviz_report.c', 'rmapviz_fold.c', 'rmapviz_text.c',
-          'rmapviz_text_rows.c', 'rmapviz_json.c', 'rmapviz_words.c',
-          'rmapviz_report.h', 'rmapviz_text.h')
+          'rmapviz_text_rows.c', 'rmapviz_text_families.c', 'rmapviz_json.c',
+          'rmapviz_words.c', 'rmapviz_report.h', 'rmapviz_text.h')
 
 # Headers of rmap, of page tables' insides, and of locks.
 NOT_FOR_PRINTING = re.compile(
