@@ -11,8 +11,9 @@ from rvtest import vm
 from rvtest.guest import Guest
 from rvtest.machine import Machine
 from rvtest.report import Mapping, Report, faults, mappings, tree
-from rvtest.scene import Scene
+from rvtest.scene import FILE, Scene
 from rvtest.stage import Stage
+from rvtest.text import NAMES, looks, misprints, sections
 
 KERNELS = vm.some_kernels
 MACHINE = Machine(name='crowd', memory_mb=2048)
@@ -31,6 +32,7 @@ CROWD = f'''
     P write M
     P forkmany {SHARERS} C
     C7 write M 1
+    C500 read M 0 1
     '''
 
 QUERIES = 200
@@ -246,12 +248,108 @@ def test_a_page_that_one_of_a_thousand_wrote_takes_one_visit(
             len(own['vmas'])) == (1, 1, EVERYBODY)
 
 
-def test_text_lists_a_thousand_sharers(crowd: Crowd) -> None:
+def crowd_text(crowd: Crowd, options: str = '') -> str:
+    """The report of the page that all map."""
+    return crowd.stage.once(f'the text {options}', lambda:
+                            crowd.scene.guest.check(
+                                f'ask {crowd.pfn} {options}'))
+
+
+def test_full_text_lists_a_thousand_sharers(crowd: Crowd) -> None:
     """In four lines each, and more."""
-    text = crowd.scene.guest.check(f'ask {crowd.pfn}')
+    text = crowd_text(crowd, 'full')
     assert f'{EVERYBODY} processes map it' in text
     assert len(text.splitlines()) > 4 * EVERYBODY
-    assert 'INCOMPLETE' not in text
+    assert 'INCOMPLETE' not in text and ' more like ' not in text
+    assert {int(row.split()[1]) for row in sections(text)['VMAs'].rows} \
+        == set(crowd.scene.pids.values())
+
+
+def test_text_of_a_thousand_sharers_is_under_60_lines(crowd: Crowd) -> None:
+    """And can be pasted: ASCII, under 100 columns."""
+    text = crowd_text(crowd)
+    assert f'{EVERYBODY} processes map it' in text
+    assert len(text.splitlines()) < 60
+    assert misprints(text) == []
+
+
+def test_text_of_a_thousand_sharers_leaves_out_what_looks_alike(
+        crowd: Crowd) -> None:
+    """And nothing else."""
+    short, full = (sections(crowd_text(crowd, options))
+                   for options in ('', 'full'))
+    assert {label: looks(label, short[label]) for label in NAMES} \
+        == {label: looks(label, full[label]) for label in NAMES}
+    assert [label for label in NAMES
+            if len(short[label].rows) + short[label].left_out != EVERYBODY] \
+        == []
+
+
+def test_text_shows_the_one_of_a_thousand_whose_entry_differs(
+        crowd: Crowd) -> None:
+    """It has read the page, and its entry says so."""
+    pid = crowd.scene.pids['C500']
+    assert [row for row in sections(crowd_text(crowd))['PTEs'].rows
+            if row.split()[1] == f'{pid}' and ' accessed ' in row]
+
+
+def test_text_shows_the_one_of_a_thousand_that_does_not_map_the_page(
+        crowd: Crowd) -> None:
+    """It has a copy of its own."""
+    text = crowd.scene.guest.check(
+        f"ask {crowd.scene.pfn('P', 'M', 1)}")
+    pid = crowd.scene.pids['C7']
+    assert [row.split()[1] for row in sections(text)['VMAs'].rows
+            if row.endswith(' visited')] == [f'{pid}']
+    assert len(text.splitlines()) < 60
+
+
+# ---------------------------------------------------- who can read nothing --
+
+@pytest.fixture
+def poor(crowd: Crowd) -> Iterator[Callable[[str], str]]:
+    """A shell that may have 32 KB more; what it says to a command."""
+    guest, group = crowd.scene.guest, '/tmp/cgroup/poor'
+    guest.check(f'mkdir /tmp/cgroup; mount -t cgroup2 none /tmp/cgroup; '
+                f'echo +memory >/tmp/cgroup/cgroup.subtree_control; '
+                f'mkdir {group}')
+
+    def say(command: str) -> str:
+        guest.check(f"echo 'echo $$ >{group}/cgroup.procs; "
+                    f'read has <{group}/memory.current; '
+                    f'echo $((has + 32768)) >{group}/memory.max; '
+                    f"{command}' >/tmp/poor")
+        return guest.run('sh /tmp/poor 2>&1').output
+
+    yield say
+    guest.check(f'rmdir {group}; umount /tmp/cgroup; rmdir /tmp/cgroup')
+
+
+@pytest.mark.parametrize('options', [
+    pytest.param(options, id=options.strip() or 'text')
+    for options in ('', ' full', ' json', ' folio', ' verify')])
+def test_who_can_read_nothing_pays_for_no_records(
+        crowd: Crowd, poor: Callable[[str], str], options: str) -> None:
+    """A thousand sharers do not fit where only the count of them does."""
+    query = f'{crowd.pfn}{options}'
+    assert 'memory' in poor(f'exec 3<>{FILE}; echo {query} >&3').lower()
+    assert poor(f'exec 3<>{FILE}; echo {crowd.pfn} brief >&3') == ''
+    assert poor(f'echo {query} >{FILE}') == ''
+
+
+def test_who_can_read_nothing_has_asked_the_whole_question(
+        crowd: Crowd) -> None:
+    """Whoever reads next gets all of the answer."""
+    answer = crowd.scene.guest.check(
+        f'echo {crowd.pfn} full >{FILE}; cat {FILE}')
+    assert len(answer.splitlines()) > 4 * EVERYBODY
+
+
+def test_who_can_read_nothing_has_asked_for_a_scan(crowd: Crowd) -> None:
+    """Though it was not the write that scanned."""
+    answer = crowd.scene.guest.check(
+        f'echo {crowd.pfn} verify >{FILE}; cat {FILE}')
+    assert f'find it {EVERYBODY} times' in answer
 
 
 # --------------------------------------------------------- a storm of forks --
