@@ -107,6 +107,7 @@ static struct rv_snap *rv_answer(const struct rv_query *q)
 		return ERR_PTR(err);
 	}
 	rv_judge_reclaim(s);
+	rv_judge_migrate(s);
 	rv_report_prepare(s);
 	return s;
 }

@@ -180,5 +180,6 @@ struct mm_struct *rv_lookup_mm(pid_t pid);
 bool rv_rmap_walk_try(struct folio *folio, struct rmap_walk_control *rwc);
 bool rv_page_vma_mapped_walk(struct page_vma_mapped_walk *pvmw);
 bool rv_is_huge_zero(struct folio *folio);
+bool rv_compacts_unevictable(void);
 
 #endif /* RMAPVIZ_COLLECT_H */

@@ -340,6 +340,36 @@ static inline long rv_page_cache_refs(struct folio *folio)
 }
 
 /*
+ * Does FOLL_PIN count in a counter of its own, beside one reference, as for
+ * large folios?  Else it takes GUP_PIN_COUNTING_BIAS references.  Two pages have
+ * room for it since 5232c63f46fd ("mm: Make compound_pincount always available"),
+ * 5.18.
+ */
+static inline bool rv_folio_has_pincount(struct folio *folio)
+{
+#ifdef RV_HAS_FOLIO
+	return folio_test_large(folio);
+#else
+	return hpage_pincount_available(&folio->page);
+#endif
+}
+
+/*
+ * What that counter says, of a folio that has one.  It is _pincount since
+ * 379708ffde1b ("mm: add the first tail page to struct folio"), 6.1.
+ */
+static inline int rv_folio_pincount(struct folio *folio)
+{
+#if defined(RV_HAS_FOLIO_PINCOUNT)
+	return atomic_read(&folio->_pincount);
+#elif defined(RV_HAS_FOLIO)
+	return atomic_read(folio_pincount_ptr(folio));
+#else
+	return head_compound_pincount(&folio->page);
+#endif
+}
+
+/*
  * Pages that a driver can migrate: told by bits of ->mapping until they got a
  * flag, which counts for some page types only, between 6.12 and 7.2.
  */

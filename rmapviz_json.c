@@ -121,9 +121,11 @@ static void json_counts(struct rv_emit *e, const struct rv_page *page)
 	json_s64(e, "refcount", page->refcount);
 	if (rv_kind_mapped(page->kind)) {
 		json_s64(e, "expected_refs", page->expected_refs);
-		json_s64(e, "pins", page->refcount - page->expected_refs);
+		json_s64(e, "dma_pins", page->dma_pins);
+		json_s64(e, "extra_refs", page->extra_refs);
 	} else {
-		rv_emit(e, ", \"expected_refs\": null, \"pins\": null");
+		rv_emit(e, ", \"expected_refs\": null, \"dma_pins\": null, "
+			   "\"extra_refs\": null");
 	}
 }
 
@@ -388,6 +390,19 @@ static void json_reclaim(struct rv_emit *e, const struct rv_snap *s)
 	rv_emit_char(e, '}');
 }
 
+static void json_migrate(struct rv_emit *e, const struct rv_snap *s)
+{
+	if (s->query.target == RV_TARGET_PID) {
+		rv_emit(e, ",\n \"migrate\": null");
+		return;
+	}
+	rv_emit(e, ",\n \"migrate\": {\"verdict\": \"");
+	rv_emit_word(e, &rv_verdict_words[s->migrate.verdict]);
+	rv_emit(e, "\", \"reasons\": ");
+	json_bits(e, s->migrate.reasons, rv_stays_words);
+	rv_emit_char(e, '}');
+}
+
 static void json_tail(struct seq_file *m, const struct rv_snap *s)
 {
 	struct rv_emit e;
@@ -408,6 +423,7 @@ static void json_tail(struct seq_file *m, const struct rv_snap *s)
 	json_u64(&e, "lost", s->lost);
 	rv_emit_char(&e, '}');
 	json_reclaim(&e, s);
+	json_migrate(&e, s);
 	if (!(s->query.opts & RV_OPT_VERIFY))
 		rv_emit(&e, "}\n");
 	rv_emit_end(&e);

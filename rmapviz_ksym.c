@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The functions that the kernel does not export, two or on old kernels three,
- * and one variable.
+ * and two variables.
  *
  * Each function is found once, by a kprobe that is never armed, and called
  * through a static call: that is a direct call instruction, patched at init.
@@ -26,6 +26,9 @@ DEFINE_STATIC_CALL_NULL(rmapviz_page_vma_mapped_walk, page_vma_mapped_walk);
 
 /* Points to the kernel's pointer to the huge zero page, or is NULL. */
 static void **rv_huge_zero;
+
+/* Points to what compact_unevictable_allowed of sysctl sets, or is NULL. */
+static int *rv_compact_unevictable;
 
 /*
  * The kprobe's address may lie behind the ENDBR or its poison, so the symbol
@@ -146,6 +149,8 @@ int rv_ksym_init(void)
 	rv_huge_zero = rv_ksym_find_data("huge_zero_folio");
 	if (!rv_huge_zero)
 		rv_huge_zero = rv_ksym_find_data("huge_zero_page");
+	rv_compact_unevictable =
+		rv_ksym_find_data("sysctl_compact_unevictable_allowed");
 	static_call_update(rmapviz_rmap_walk, (typeof(rmap_walk) *)walk);
 	static_call_update(rmapviz_page_vma_mapped_walk,
 			   (typeof(page_vma_mapped_walk) *)mapped_walk);
@@ -190,4 +195,15 @@ bool rv_page_vma_mapped_walk(struct page_vma_mapped_walk *pvmw)
 bool rv_is_huge_zero(struct folio *folio)
 {
 	return rv_huge_zero && READ_ONCE(*rv_huge_zero) == folio;
+}
+
+/**
+ * rv_compacts_unevictable() - may compaction move what is unevictable?
+ *
+ * Context: Any.
+ * Return: true if it may, or if this kernel has nothing to forbid it.
+ */
+bool rv_compacts_unevictable(void)
+{
+	return !rv_compact_unevictable || READ_ONCE(*rv_compact_unevictable);
 }

@@ -160,6 +160,25 @@ static s64 rv_expected_refs(struct folio *folio)
 	return refs + !folio_test_lru(folio);
 }
 
+/*
+ * Who holds the rest: FOLL_PIN, which folio_maybe_dma_pinned() knows, and others.
+ * A small folio that somebody holds by a thousand plain references looks as if it
+ * were pinned, to the kernel too.
+ */
+static void rv_tell_holders(struct rv_page *facts, struct folio *folio)
+{
+	s64 rest = facts->refcount - facts->expected_refs;
+
+	if (rv_folio_has_pincount(folio)) {
+		facts->pin_refs = 1;
+		facts->dma_pins = rv_folio_pincount(folio);
+	} else {
+		facts->pin_refs = GUP_PIN_COUNTING_BIAS;
+		facts->dma_pins = max(rest, 0LL) / GUP_PIN_COUNTING_BIAS;
+	}
+	facts->extra_refs = rest - facts->dma_pins * facts->pin_refs;
+}
+
 /* What one entry maps, a hugetlb folio or by a PMD, has it in the first page. */
 static bool rv_page_exclusive(struct page *page, struct folio *folio)
 {
@@ -270,9 +289,18 @@ static void rv_describe_mapped(struct rv_page *facts, struct page *page,
 	facts->raw_mapcount = atomic_read(&page->_mapcount);
 	facts->folio_mapcount = rv_folio_mapcount(folio);
 	facts->expected_refs = rv_expected_refs(folio);
+	rv_tell_holders(facts, folio);
 	facts->swapcache = folio_test_swapcache(folio);
 	facts->exclusive = rv_page_exclusive(page, folio);
 	facts->flags &= ~rv_misnamed_flags(facts);
+}
+
+/* A page in a balloon is offline, and yet its driver migrates it. */
+static bool rv_has_movable_ops(const struct rv_page *facts, struct folio *folio)
+{
+	return facts->kind == RV_KIND_MOVABLE ||
+	       (facts->kind == RV_KIND_OFFLINE &&
+		rv_page_movable_ops(&folio->page));
 }
 
 /**
@@ -296,6 +324,7 @@ void rv_page_describe(struct rv_page *facts, struct page *page,
 		facts->head = facts->pfn;
 		facts->kind = PageHuge(page) ? RV_KIND_HUGETLB :
 					       rv_unmapped_kind(page, folio);
+		facts->movable_ops = rv_has_movable_ops(facts, folio);
 		return;
 	}
 	/* Less what the query itself adds. */
@@ -307,6 +336,7 @@ void rv_page_describe(struct rv_page *facts, struct page *page,
 	facts->head = folio_pfn(folio);
 	facts->order = folio_order(folio);
 	facts->kind = rv_kind_of(page, folio, held);
+	facts->movable_ops = rv_has_movable_ops(facts, folio);
 	if (rv_kind_mapped(facts->kind))
 		rv_describe_mapped(facts, page, folio);
 }

@@ -83,10 +83,12 @@ extern const struct rv_word rv_kind_words[RV_NR_KINDS];
 extern const struct rv_word rv_mapping_words[RV_NR_MAPPINGS];
 extern const struct rv_word rv_level_words[];
 extern const struct rv_word rv_outcome_words[];
+extern const struct rv_word rv_verdict_words[];
 
 /* By bit. */
 extern const struct rv_word rv_pte_flag_words[];
 extern const struct rv_word rv_reason_words[];
+extern const struct rv_word rv_stays_words[];
 
 const char *rv_next_page_flag(const struct rv_page *page, u32 *i);
 

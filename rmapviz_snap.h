@@ -282,11 +282,15 @@ enum rv_mapping {
  * @folio_mapcount: page-table entries that map any page of the folio
  * @refcount: references to the folio, less the query's own
  * @expected_refs: references explained by mappings, caches and LRU batches
+ * @dma_pins: times that it was pinned for DMA (FOLL_PIN)
+ * @pin_refs: references that each of these took
+ * @extra_refs: references that nothing explains
  * @order: the folio has 1 << order pages
  * @kind: enum rv_kind
  * @mapping: enum rv_mapping
  * @exclusive: anonymous, and of one process alone (PageAnonExclusive())
  * @swapcache: it is in the swap cache
+ * @movable_ops: rmap maps no such page, but its driver can migrate it
  */
 struct rv_page {
 	u64 pfn;
@@ -301,11 +305,15 @@ struct rv_page {
 	s64 folio_mapcount;
 	s64 refcount;
 	s64 expected_refs;
+	s64 dma_pins;
+	s64 extra_refs;
+	u16 pin_refs;
 	u8 order;
 	u8 kind;
 	u8 mapping;
 	bool exclusive;
 	bool swapcache;
+	bool movable_ops;
 };
 
 enum rv_outcome {
@@ -343,6 +351,31 @@ struct rv_reclaim {
 	long swap_free;
 	u8 outcome;
 	u16 reasons;
+};
+
+enum rv_verdict {
+	RV_MOVES,
+	RV_MOVES_NOT_NOW,
+	RV_MOVES_NEVER,
+};
+
+#define RV_STAYS_EXTRA_REFS  BIT(0)
+#define RV_STAYS_DMA_PINS    BIT(1)
+#define RV_STAYS_WRITEBACK   BIT(2)
+#define RV_STAYS_LOCKED	     BIT(3)
+#define RV_STAYS_UNEVICTABLE BIT(4)
+#define RV_STAYS_MISSED	     BIT(5)
+#define RV_STAYS_UNMAPPED    BIT(6)
+#define RV_STAYS_UNMOVABLE   BIT(7)
+
+/**
+ * struct rv_migrate - would its folio be migrated?
+ * @verdict: enum rv_verdict
+ * @reasons: RV_STAYS_*
+ */
+struct rv_migrate {
+	u8 verdict;
+	u8 reasons;
 };
 
 /* A mapping on which the walk and a scan of all memory disagree. */
@@ -389,6 +422,7 @@ enum rv_table_id {
  * @query: the question
  * @page: the page; not valid for RV_TARGET_PID
  * @reclaim: would reclaim succeed with its folio?
+ * @migrate: would its folio be migrated?
  * @scan: what RV_OPT_VERIFY looked at
  * @sb: of @inode, held as long
  * @inode: of the page cache that the page belongs to, or NULL; held until its
@@ -423,6 +457,7 @@ struct rv_snap {
 	struct rv_query query;
 	struct rv_page page;
 	struct rv_reclaim reclaim;
+	struct rv_migrate migrate;
 	struct rv_scan_result scan;
 	struct super_block *sb;
 	struct inode *inode;

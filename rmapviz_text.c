@@ -59,6 +59,59 @@ static void text_mappers(struct rv_emit *e, const struct rv_snap *s)
 	text_count(e, s->entries, " address", " addresses");
 }
 
+/* One thing that keeps the page where it is, by its bit. */
+static void text_obstacle(struct rv_emit *e, const struct rv_snap *s,
+			  unsigned long reason)
+{
+	const struct rv_page *page = &s->page;
+
+	switch (reason) {
+	case RV_STAYS_EXTRA_REFS:
+		text_count(e, page->extra_refs, " other ref", " other refs");
+		break;
+	case RV_STAYS_DMA_PINS:
+		text_count(e, page->dma_pins, " DMA pin", " DMA pins");
+		break;
+	case RV_STAYS_WRITEBACK:
+		rv_emit(e, "it is being written");
+		break;
+	case RV_STAYS_LOCKED:
+		rv_emit(e, "somebody has locked it");
+		break;
+	case RV_STAYS_UNEVICTABLE:
+		rv_emit(e, "compaction may not touch what is unevictable");
+		break;
+	case RV_STAYS_MISSED:
+		rv_emit(e, "rmap finds ");
+		rv_emit_u64(e, s->reclaim.found);
+		rv_emit(e, " of ");
+		text_count(e, page->folio_mapcount, " mapping", " mappings");
+		break;
+	case RV_STAYS_UNMAPPED:
+		rv_emit(e, "it is only kept by who holds it");
+		break;
+	}
+}
+
+/* Will it move?  If so, that needs no words. */
+static void text_answer_migrate(struct rv_emit *e, const struct rv_snap *s)
+{
+	unsigned long reasons = s->migrate.reasons;
+	bool first = true;
+
+	if (s->migrate.verdict == RV_MOVES_NEVER)
+		rv_emit(e, "; it cannot be moved");
+	if (s->migrate.verdict != RV_MOVES_NOT_NOW)
+		return;
+	rv_emit(e, "; it will not move now: ");
+	for (; reasons; reasons &= reasons - 1) {
+		if (!first)
+			rv_emit(e, ", ");
+		first = false;
+		text_obstacle(e, s, reasons & -reasons);
+	}
+}
+
 static void text_answer_page(struct rv_emit *e, const struct rv_snap *s)
 {
 	rv_emit(e, "PFN ");
@@ -72,6 +125,7 @@ static void text_answer_page(struct rv_emit *e, const struct rv_snap *s)
 		rv_emit(e, "nothing maps it");
 	else
 		text_mappers(e, s);
+	text_answer_migrate(e, s);
 }
 
 static void text_answer(struct seq_file *m, const struct rv_snap *s)
@@ -125,10 +179,30 @@ static void text_mapping(struct rv_emit *e, const struct rv_snap *s)
 	rv_emit_char(e, '\n');
 }
 
+/* What the references are; of nothing there is nothing to say. */
+static void text_holders(struct rv_emit *e, const struct rv_page *page)
+{
+	rv_emit(e, " = ");
+	rv_emit_s64(e, page->expected_refs);
+	rv_emit(e, " expected");
+	if (page->dma_pins) {
+		rv_emit(e, " + ");
+		text_count(e, page->dma_pins, " DMA pin", " DMA pins");
+		if (page->pin_refs > 1) {
+			rv_emit(e, " (");
+			rv_emit_u64(e, page->dma_pins * page->pin_refs);
+			rv_emit_char(e, ')');
+		}
+	}
+	if (page->extra_refs) {
+		rv_emit(e, " + ");
+		rv_emit_s64(e, page->extra_refs);
+		rv_emit(e, " other");
+	}
+}
+
 static void text_refs(struct rv_emit *e, const struct rv_page *page)
 {
-	s64 pins = page->refcount - page->expected_refs;
-
 	text_line(e);
 	rv_emit(e, "mapcount ");
 	rv_emit_s64(e, page->mapcount);
@@ -139,13 +213,8 @@ static void text_refs(struct rv_emit *e, const struct rv_page *page)
 	}
 	rv_emit(e, ", refcount ");
 	rv_emit_s64(e, page->refcount);
-	if (rv_kind_mapped(page->kind)) {
-		rv_emit(e, " = ");
-		rv_emit_s64(e, page->expected_refs);
-		rv_emit(e, " expected + ");
-		rv_emit_s64(e, pins);
-		rv_emit_string(e, pins == 1 ? " pin" : " pins");
-	}
+	if (rv_kind_mapped(page->kind))
+		text_holders(e, page);
 	rv_emit_char(e, '\n');
 }
 

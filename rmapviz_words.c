@@ -58,6 +58,19 @@ const struct rv_word rv_reason_words[] = {
 	RV_WORD("dirty"),
 };
 
+const struct rv_word rv_verdict_words[] = {
+	[RV_MOVES] = RV_WORD("yes"),
+	[RV_MOVES_NOT_NOW] = RV_WORD("not now"),
+	[RV_MOVES_NEVER] = RV_WORD("no"),
+};
+
+/* By bit: RV_STAYS_*. */
+const struct rv_word rv_stays_words[] = {
+	RV_WORD("extra-refs"), RV_WORD("dma-pins"),    RV_WORD("writeback"),
+	RV_WORD("locked"),     RV_WORD("unevictable"), RV_WORD("missed"),
+	RV_WORD("unmapped"),   RV_WORD("unmovable"),
+};
+
 /* The kernel's own names of a page's flags, as %pGp prints them. */
 static const struct trace_print_flags rv_page_flags[] = {
 	__def_pageflag_names,

@@ -224,7 +224,8 @@ def test_a_thousand_sharers_are_all_that_holds_the_page(
         crowd: Crowd) -> None:
     """Its mapcount says so, and no reference is left to be explained."""
     page = crowd.report['page']
-    assert (page['mapcount'], page['pins']) == (EVERYBODY, 0)
+    assert (page['mapcount'], page['dma_pins'], page['extra_refs']) \
+        == (EVERYBODY, 0, 0)
 
 
 def test_a_thousand_sharers_map_it_where_the_pagemaps_say(

@@ -355,7 +355,7 @@ def unlike(frames: Dict[int, Tuple[Report, Report]], own: bool) -> List[str]:
     """Of the frames of the kernel's own, or of all others, those of which the
     module and drgn say different things."""
     return [f'{pfn:#x}: {line}' for pfn, (module, drgn) in frames.items()
-            if own == (module['page']['pins'] is None)
+            if own == (module['page']['extra_refs'] is None)
             for line in differences(module, drgn)[:1]]
 
 

@@ -259,9 +259,10 @@ def test_a_gigantic_page_is_where_the_pagemaps_say(giant: Giant) -> None:
 def test_a_gigantic_page_is_hugetlb_by_pud(giant: Giant) -> None:
     """With an index in pages, and nothing else holds it."""
     page = giant.report['page']
-    assert (page['kind'], page['order'], page['index'], page['pins'],
+    assert (page['kind'], page['order'], page['index'], page['dma_pins'],
+            page['extra_refs'],
             [pte['level'] for pte in giant.report['ptes']]) \
-        == ('hugetlb', 18, f'{OWN:#x}', 0, ['pud', 'pud'])
+        == ('hugetlb', 18, f'{OWN:#x}', 0, 0, ['pud', 'pud'])
 
 
 def test_a_gigantic_folio_has_one_record_for_each_mapping(

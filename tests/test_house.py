@@ -26,10 +26,11 @@ DOCUMENTS = ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md',
 # Who collects does not print, and who prints does not collect.
 COLLECTS = ('rmapviz_walk.c', 'rmapviz_record.c', 'rmapviz_page.c',
             'rmapviz_lookup.c', 'rmapviz_snap.c', 'rmapviz_verify.c',
-            'rmapviz_names.c', 'rmapviz_order.c', 'rmapviz_reclaim.c')
+            'rmapviz_names.c', 'rmapviz_order.c', 'rmapviz_reclaim.c',
+            'rmapviz_migrate.c')
 # What comes after the locks.
 LOCKLESS = ('rmapviz.c', 'rmapviz_query.c', 'rmapviz_names.c',
-            'rmapviz_order.c', 'rmapviz_reclaim.c')
+            'rmapviz_order.c', 'rmapviz_reclaim.c', 'rmapviz_migrate.c')
 
 # What prints.
 PRINTS = ('rmapviz_report.c', 'rmapviz_fold.c', 'rmapviz_text.c',

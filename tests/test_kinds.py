@@ -203,8 +203,8 @@ def test_mapcounts_are_the_entries_that_were_found(seen: Seen, folio: Folio
 @each_page
 def test_nothing_but_mappings_holds_it(seen: Seen, folio: Folio) -> None:
     """Whether its entries were asked for or those of the folio."""
-    assert (seen.report['page']['pins'], folio.report['page']['pins']) \
-        == (0, 0)
+    assert [(page['dma_pins'], page['extra_refs']) for page in
+            (seen.report['page'], folio.report['page'])] == [(0, 0)] * 2
 
 
 # ------------------------------------------------- the kernel's own account --
@@ -281,6 +281,7 @@ def test_all_that_was_paged_out_is_read_ahead_of_need(
 def test_a_page_read_ahead_from_swap_is_anonymous_and_free(
         ahead: List[Report]) -> None:
     """No rmap knows it, and nobody holds it."""
-    assert {(page['kind'], page['mapping'], page['mapcount'], page['pins'],
+    assert {(page['kind'], page['mapping'], page['mapcount'],
+             page['dma_pins'], page['extra_refs'],
              'swapcache' in page['flags']) for page in ahead} \
-        == {('anon', None, 0, 0, True)}
+        == {('anon', None, 0, 0, 0, True)}

@@ -131,7 +131,8 @@ def test_a_page_that_was_asked_for_100_times_has_no_reference_too_many(
     guest.check(f'for i in $(seq 100); do echo {pfn}; done | ask - '
                 '>/dev/null')
     page = scene.ask(f'pfn {pfn}')['page']
-    assert (page['mapcount'], page['refcount'], page['pins']) == (2, 2, 0)
+    assert (page['mapcount'], page['refcount'], page['dma_pins'],
+            page['extra_refs']) == (2, 2, 0, 0)
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_an_answer_that_nobody_has_read_yet_keeps_no_page(
         descriptors.check(f'exec 3<>{FILE}; echo {pfn} >&3')
     with Scene(descriptors) as scene:
         page = scene.ask(f'pfn {pfn}')['page']
-    assert not page['pins'], page
+    assert not page['dma_pins'] and not page['extra_refs'], page
 
 
 class Remains(NamedTuple):

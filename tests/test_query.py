@@ -250,7 +250,7 @@ def facts_of(report: Report) -> List[str]:
     facts = [f"0x{page['pfn']:x}", page['index'], page['mapping'],
              page['ptr'], page['mapping_ptr'],
              f"mapcount {page['mapcount']}", f"refcount {page['refcount']}",
-             f"{page['expected_refs']} expected", f"{page['pins']} pins",
+             f"{page['expected_refs']} expected",
              *page['flags']]
     for record in report['anon_vmas'] + report['vmas']:
         facts.append(record['ptr'])

@@ -80,5 +80,5 @@ def test_mapcount_is_that_of_kpagecount(seen: Seen) -> None:
     page = seen.report['page']
     status, count = seen.scene.guest.run_bytes(
         f"dd if=/proc/kpagecount bs=8 skip={page['pfn']} count=1 2>/dev/null")
-    assert (status, page['mapcount'], page['pins']) \
-        == (0, struct.unpack('=Q', count)[0], 0)
+    assert (status, page['mapcount'], page['dma_pins'], page['extra_refs']) \
+        == (0, struct.unpack('=Q', count)[0], 0, 0)

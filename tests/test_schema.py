@@ -133,9 +133,9 @@ def test_numbers_are_whole(sample: str) -> None:
 
 @every_sample
 def test_numbers_are_not_negative(sample: str) -> None:
-    """No number is below 0, but pins may be for a moment."""
+    """No number is below 0, but one may be for a moment."""
     assert passing(sample, lambda value, way: type(value) is int
-                   and way[-1] != 'pins', set_to(lambda _: -1)) == []
+                   and way[-1] != 'extra_refs', set_to(lambda _: -1)) == []
 
 
 @pytest.mark.parametrize('sample', FULL)
@@ -146,7 +146,8 @@ def test_words_are_those_of_a_list(sample: str) -> None:
     """
     def is_word(value: Any, way: Way) -> bool:
         return isinstance(value, str) and (
-            way[-1] in ('kind', 'mapping', 'role', 'level', 'outcome')
+            way[-1] in ('kind', 'mapping', 'role', 'level', 'outcome',
+                        'verdict')
             or 'reasons' in way or 'flags' in way and way[0] == 'ptes')
 
     assert passing(sample, is_word, set_to(lambda value: value + 'y')) == []
@@ -187,7 +188,7 @@ def test_the_module_has_the_words_of_the_schema() -> None:
         frozenset(re.findall(r'"([^"]+)"', words)) for words in re.findall(
             r'words\[\w*\] = {(.*?)};',
             (vm.TOP / 'rmapviz_words.c').read_text(), re.DOTALL)}
-    assert len(lists) == 6
+    assert len(lists) == 8
     told = set(closed_lists(json.loads(schema.SCHEMA.read_text())))
     roles_and_mapped = {
         frozenset(('own', 'bridge')),
@@ -233,9 +234,32 @@ CONTRADICTIONS: Dict[str, Tuple[str, Callable[[Report], None], str]] = {
     'no reclaim of one that it could': (
         'anon', _set('reclaim', to=None), '$.reclaim'),
     'pins of a page that rmap does not map': (
-        'reserved', _set('page', 'pins', to=1), '$.page.pins'),
+        'reserved', _set('page', 'dma_pins', to=1), '$.page.dma_pins'),
     'no pins of a page that it maps': (
-        'anon', _set('page', 'pins', to=None), '$.page.pins'),
+        'anon', _set('page', 'dma_pins', to=None), '$.page.dma_pins'),
+    'references too many to a page that rmap does not map': (
+        'reserved', _set('page', 'extra_refs', to=1), '$.page.extra_refs'),
+    'an unknown number of them to one that it maps': (
+        'anon', _set('page', 'extra_refs', to=None), '$.page.extra_refs'),
+    'a page that moves, with a reason not to': (
+        'anon', _set('migrate', 'reasons', to=['locked']),
+        '$.migrate.reasons'),
+    'a page that does not move, for no reason': (
+        'anon', _set('migrate', 'verdict', to='not now'),
+        '$.migrate.reasons'),
+    'a page that can never move for what goes by': (
+        'reserved', _set('migrate', 'reasons', to=['locked']),
+        '$.migrate.reasons'),
+    'a page that moves later though it can never': (
+        'reserved', _set('migrate', 'verdict', to='not now'),
+        '$.migrate.reasons'),
+    'no verdict on a page': (
+        'anon', _set('migrate', to=None), '$.migrate'),
+    'a verdict on no page': (
+        'process', _set('migrate', to={'verdict': 'yes', 'reasons': []}),
+        '$.migrate'),
+    'a verdict by drgn': (
+        'drgn', _set('migrate', to=None), '$.migrate'),
     'an index in no object': (
         'reserved', _set('page', 'index', to='0x1'), '$.page.index'),
     'an object and no index': (

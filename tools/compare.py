@@ -7,8 +7,8 @@ Records are told by what they are, not by their ids: an anon_vma by its
 address, or by the VMAs in its tree where a report has no addresses; a VMA by
 its process and place; an entry by the page that it maps there.  So neither
 ids nor order matter.  What is measured is not compared (walk.lock_ns,
-walk.lock_max_ns, walk.attempts, walk.retries), nor the wording of the question, nor a section that only one of
-the two has (reclaim, history, verify).
+walk.lock_max_ns, walk.attempts, walk.retries), nor the wording of the question,
+nor a section that only one of the two has (reclaim, migrate, history, verify).
 
 Exits with 0 if they are the same, 1 if they differ, 2 if there is no telling.
 """
@@ -25,9 +25,9 @@ Table = Dict[str, Facts]
 
 TABLES = ('anon_vmas', 'avcs', 'mms', 'vmas', 'ptes')
 NOT_COMPARED = {'query'}
-OPTIONAL = {'reclaim', 'history', 'verify'}
+OPTIONAL = {'reclaim', 'migrate', 'history', 'verify'}
 MEASURED = {'lock_ns', 'lock_max_ns', 'attempts', 'retries'}
-REFERENCES = {'refcount', 'expected_refs', 'pins'}
+REFERENCES = {'refcount', 'expected_refs', 'dma_pins', 'extra_refs'}
 
 
 class Unusable(Exception):
@@ -218,8 +218,7 @@ def main(argv: List[str]) -> int:
     parser.add_argument('first', help='a report as JSON, or -')
     parser.add_argument('second', help='another')
     parser.add_argument('--ignore-refs', action='store_true',
-                        help='let refcounts, expected references and pins '
-                        'differ')
+                        help='let refcounts and what they consist of differ')
     parser.add_argument('--max', type=int, default=20, metavar='N',
                         help='tell at most N differences (20)')
     options = parser.parse_args(argv)

@@ -49,6 +49,7 @@ from drgn.helpers.linux.rbtree import (  # type: ignore[import]
 Record = Dict[str, Any]
 
 PAGE_SHIFT = 12
+PIN_BIAS = 1024     # GUP_PIN_COUNTING_BIAS
 PAGE = 1 << PAGE_SHIFT
 
 
@@ -344,6 +345,33 @@ class Folio:
         if not self.anonymous():
             refs += self.has('private')
         return refs + (not self.has('lru'))
+
+    def counts_pins(self) -> bool:
+        """Whether FOLL_PIN has a counter of its own, beside one reference."""
+        # two pages have room for it since 5232c63f46fd ("mm: Make
+        # compound_pincount always available"), 5.18
+        def by_folio() -> bool:
+            return self.prog.type('struct folio').size > 0 and self.large
+
+        return bool(either(by_folio, lambda: self.pages > 2))
+
+    def pin_refs(self) -> int:
+        """References that FOLL_PIN takes."""
+        return 1 if self.counts_pins() else PIN_BIAS
+
+    def dma_pins(self, expected: int) -> int:
+        """Times that it was pinned for DMA, as folio_maybe_dma_pinned() of
+        include/linux/mm.h tells it."""
+        if not self.counts_pins():
+            return max(self.refcount - expected, 0) // PIN_BIAS
+        return int(either(
+            # 379708ffde1b ("mm: add the first tail page to struct folio"),
+            # 6.1
+            lambda: value(self._folio()._pincount.counter),
+            # 5232c63f46fd ("mm: Make compound_pincount always available"),
+            # 5.18
+            lambda: value(self.first[1].compound_pincount.counter),
+            lambda: value(self.first[2].hpage_pinned_refcount.counter)))
 
 
 def known(prog: Program, symbol: str) -> bool:
@@ -970,6 +998,7 @@ class Builder:
         mapping = mapping_kind(folio, kind)
         index = folio.index() + folio.pfn - folio.head
         refs = folio.expected_refs() if mapped else 0
+        pins = folio.dma_pins(refs) if mapped else 0
         told = kind in MAPPED_KINDS
         return {
             'pfn': folio.pfn,
@@ -982,7 +1011,9 @@ class Builder:
             'folio_mapcount': folio.folio_mapcount() if mapped else 0,
             'refcount': folio.refcount,
             'expected_refs': refs if told else None,
-            'pins': folio.refcount - refs if told else None,
+            'dma_pins': pins if told else None,
+            'extra_refs': folio.refcount - refs - pins * folio.pin_refs()
+            if told else None,
             **self.pointer(value(folio.page)),
             **self.pointer(folio.mapping & ~MAPPING_BITS if mapping else 0,
                            'mapping_ptr')}
@@ -1113,7 +1144,8 @@ def page_lines(page: Record) -> Iterator[str]:
             + (f", {page['file']}" if page['file'] else '')
     yield f"  counts    mapcount {page['mapcount']} (folio " \
         f"{page['folio_mapcount']}), refcount {page['refcount']}" \
-        + (f", pins {page['pins']}" if page['pins'] is not None else '')
+        + (f", DMA pins {page['dma_pins']}, others {page['extra_refs']}"
+           if page['dma_pins'] is not None else '')
 
 
 def by_vma(records: List[Record]) -> Dict[int, List[Record]]:

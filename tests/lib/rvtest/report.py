@@ -14,6 +14,7 @@ Mapping = Tuple[int, int]
 PageMapping = Tuple[int, int, int]
 
 PAGE = 4096
+PIN_BIAS = 1024     # references that FOLL_PIN takes of a small folio
 
 
 def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
@@ -181,10 +182,11 @@ def _walk_faults(report: Report) -> Iterable[str]:
 def _page_faults(report: Report) -> Iterable[str]:
     faults: List[str] = []
     page = report['page']
-    if page is None or page['pins'] is None:
+    if page is None or page['dma_pins'] is None:
         return faults
-    _check(faults, 'pins', page['pins'],
-           page['refcount'] - page['expected_refs'])
+    left = page['refcount'] - page['expected_refs'] - page['extra_refs']
+    _check(faults, 'references of DMA pins', left,
+           page['dma_pins'] * (1 if page['order'] else PIN_BIAS))
     for pte in report['ptes']:
         frame = (int(pte['value'], 16) >> 12) & ((1 << 40) - 1)
         if pte['level'] == 'pte':
