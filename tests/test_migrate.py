@@ -1,0 +1,526 @@
+"""Would a page move?  The verdict, and what the kernel does when it is asked.
+
+Every reason is made by the real thing.  FOLL_LONGTERM pins are those of
+io_uring's buffers; gup_test, which could make others, is in no kernel here.
+"""
+
+import re
+from contextlib import contextmanager
+from typing import Callable, Iterator, List, NamedTuple, Tuple
+
+import pytest
+
+import stories
+from rvtest import kpage
+from rvtest.disk import hold, let_go
+from rvtest.guest import Guest
+from rvtest.machine import Machine
+from rvtest.report import Report
+from rvtest.scene import Scene
+from rvtest.stage import Stage
+from stories import HUGE, slug
+
+SECONDS = 60
+
+# Two nodes, to move pages from one to the other; half of each is for what can
+# be moved, so that a block of it can be taken offline.  The rest, a little
+# less than half, is rounded up to whole blocks.
+NODE = 1024     # MB
+MACHINE = Machine(
+    name='movable', append='numa_balancing=disable kernelcore=1022M',
+    arguments=('-m', f'{2 * NODE}',
+               '-object', f'memory-backend-ram,id=near,size={NODE}M',
+               '-object', f'memory-backend-ram,id=far,size={NODE}M',
+               '-numa', 'node,cpus=0-1,memdev=near',
+               '-numa', 'node,memdev=far'),
+    disks=True, prepare=stories.prepare)
+
+BLOCKS = '/sys/devices/system/memory'
+SYSCTL = '/proc/sys/vm/compact_unevictable_allowed'
+Said = Tuple[str, List[str]]
+Note = Callable[[str], None]
+
+
+def verdict(report: Report) -> Said:
+    """What a report says of it."""
+    return report['migrate']['verdict'], report['migrate']['reasons']
+
+
+def first_line(scene: Scene, pfn: int) -> str:
+    """Of the text."""
+    return scene.guest.check(f"ask '{pfn} brief'").splitlines()[0]
+
+
+# ------------------------------------------------ its memory goes offline --
+
+BLOCK = 32768   # frames in a block of memory
+
+
+def block_of(guest: Guest, pfn: int) -> str:
+    """The directory of the block that a frame is in, if it can be emptied.
+
+    Some have memory that was reserved at boot.  What was emptied is the last
+    to be used again, so one node is not enough for all tests.
+    """
+    first = pfn // BLOCK * BLOCK
+    if any('reserved' in some
+           for some in kpage.kpageflags(guest, first, BLOCK)):
+        pytest.skip(f'block {pfn // BLOCK} has memory reserved at boot')
+    return f'{BLOCKS}/memory{pfn // BLOCK}'
+
+
+def go_offline(guest: Guest, pfn: int, look: Callable[[], object],
+               release: str) -> None:
+    """Look on while the kernel tries to empty the block of a page; let the
+    page go, and see the kernel succeed."""
+    block = block_of(guest, pfn)
+    guest.check(f'echo offline >{block}/state & offliner=$!')
+    try:
+        try:
+            look()
+            guest.check('kill -0 $offliner')
+        finally:
+            guest.check(release)
+        guest.check('wait $offliner', 600)
+    finally:
+        guest.run(f'kill $offliner; wait $offliner; '
+                  f'echo online_movable >{block}/state; '
+                  'echo 16 >/proc/sys/vm/nr_hugepages', 600)
+
+
+def failures(guest: Guest) -> int:
+    """Migrations that came to nothing since boot."""
+    return int(guest.check(
+        "sed -n 's/pgmigrate_fail //p' /proc/vmstat"))
+
+
+def wait_for_failures(guest: Guest) -> None:
+    """Until the kernel has tried in vain to move something, several times."""
+    count = failures(guest)
+    guest.wait_for("test $(sed -n 's/pgmigrate_fail //p' /proc/vmstat) "
+                   f'-ge {count + 20}', 120)
+
+
+def test_a_page_that_rmap_does_not_reach_keeps_its_block_online(
+        scene: Scene) -> None:
+    """Until the mapping that is not to be found is gone."""
+    guest = scene.guest
+    scene.story('P map M 1\nP write M')
+    pfn = scene.pfn('P', 'M')
+    guest.check(f'insmod /lib/rmapviz_hold.ko pfn={pfn} mapcount=1')
+    said, line = verdict(scene.ask(f'{pfn}')), first_line(scene, pfn)
+    go_offline(guest, pfn, lambda: wait_for_failures(guest),
+               'rmmod rmapviz_hold')
+    assert said == ('not now', ['missed'])
+    assert line.endswith('not move now: rmap finds 1 of 2 mappings')
+    assert scene.pfn('P', 'M') != pfn
+
+
+@pytest.mark.parametrize('told, ends, reasons', (
+    pytest.param('P map M 2\nP write M\nP vmsplice M 1', 'P unmap M 0 2',
+                 ['extra-refs', 'unmapped'], id='anonymous'),
+    pytest.param('P map M 2 shared file /mnt/gone 0\nP read M\n'
+                 'P move M 1 1 1\nP vmsplice M 1',
+                 'P unmap M 0 2\n! : >/mnt/gone',
+                 ['unmapped'], id='truncated')))
+def test_a_page_that_is_only_kept_by_a_pipe_keeps_its_block_online(
+        scene: Scene, told: str, ends: str, reasons: List[str]) -> None:
+    """Until the pipe is gone, and the page with it."""
+    guest = scene.guest
+    guest.check('cp /mnt/data /mnt/gone; sync /mnt/gone')
+    scene.story(told)
+    pfn = scene.pfn('P', 'M', 1)
+    scene.story(ends)
+    said, line = verdict(scene.ask(f'{pfn}')), first_line(scene, pfn)
+    go_offline(guest, pfn, lambda: wait_for_failures(guest),
+               'tell P vmspliceend')
+    assert said == ('not now', reasons)
+    assert line.endswith('it is only kept by who holds it')
+
+
+def test_a_page_that_is_locked_keeps_its_block_online(scene: Scene) -> None:
+    """Who empties it waits for the lock."""
+    guest = scene.guest
+    scene.story('P map F 4 shared file /mnt/data 0\nP read F\n'
+                '! sync /mnt/data')
+    scene.story('P move F 3 1 1')
+    pfn = scene.pfn('P', 'F', 3)
+    scene.story('P unmap F 0 4')
+    said_before = verdict(scene.ask(f'{pfn}'))
+    guest.check(f'insmod /lib/rmapviz_hold.ko pfn={pfn}')
+    said, line = verdict(scene.ask(f'{pfn}')), first_line(scene, pfn)
+    go_offline(guest, pfn, lambda: guest.wait_for(
+        'grep -q bit_common /proc/$offliner/stack', 120), 'rmmod rmapviz_hold')
+    assert said_before == ('yes', [])
+    assert said == ('not now', ['extra-refs', 'locked'])
+    assert line.endswith('1 other ref, somebody has locked it')
+
+
+# --------------------------------------------------- move_pages() is asked --
+
+class Obstacle(NamedTuple):
+    """Something that holds P's page, and how it lets go."""
+
+    name: str
+    told: str       # by its last line the page is held
+    page: int
+    release: str
+    reasons: str
+    says: str
+    pinned: int     # times that FOLL_PIN holds it; -1: as often as it likes
+    others: int
+    reads: bool = False         # it waits for a disk
+    before: Tuple[int, int] = (0, 0)    # only on kernels before that
+    since: Tuple[int, int] = (0, 0)
+
+
+OBSTACLES = (
+    Obstacle('vmsplice', '''
+        P map M 4
+        P write M
+        P vmsplice M 2
+        ''', 2, 'P vmspliceend', 'extra-refs', '1 other ref', 0, 1),
+
+    Obstacle('vmsplice of a part of a huge page', f'''
+        P map M {HUGE}
+        P madvise M 0 {HUGE} hugepage
+        P write M 0
+        P vmsplice M 100
+        ''', 100, 'P vmspliceend', 'extra-refs', ' other ref', 0, -1),
+
+    Obstacle('buffers of io_uring', '''
+        P map M 4
+        P write M
+        P uring M 1 2
+        ''', 2, 'P uringend', 'dma-pins', '1 DMA pin', 1, 0),
+
+    Obstacle('buffers of io_uring in a memfd', '''
+        P map M 4 shared memfd buffers
+        P write M
+        P uring M 1 2
+        ''', 2, 'P uringend', 'dma-pins', '1 DMA pin', 1, 0),
+
+    Obstacle('buffers of io_uring in a huge page', f'''
+        P map M {HUGE}
+        P madvise M 0 {HUGE} hugepage
+        P write M 0
+        P uring M 0 {HUGE}
+        ''', 77, 'P uringend', 'dma-pins', ' DMA pin', -1, 0),
+
+    # which move_pages() takes by the address of its first page only
+    Obstacle('vmsplice of hugetlb', f'''
+        P map M {HUGE} hugetlb
+        P write M 0
+        P vmsplice M 0
+        ''', 0, 'P vmspliceend', 'extra-refs', ' other ref', 0, -1),
+
+    Obstacle('vmsplice of a buffer of io_uring', '''
+        P map M 4
+        P write M
+        P uring M 1 2
+        P vmsplice M 2
+        ''', 2, 'P uringend\nP vmspliceend', 'extra-refs dma-pins',
+             '1 other ref, 1 DMA pin', 1, 1),
+
+    # FOLL_PIN came to direct I/O with "block: Use iov_iter_extract_pages()
+    # and page pinning in direct-io.c" and its like, 6.5
+    Obstacle('a direct read of a disk before 6.5', '''
+        P map M 4
+        P write M
+        P dio M 3 1 /dev/vdc
+        ''', 3, 'P dioend', 'extra-refs', '1 other ref', 0, 1,
+             reads=True, before=(6, 5)),
+
+    Obstacle('a direct read of a disk', '''
+        P map M 4
+        P write M
+        P dio M 3 1 /dev/vdc
+        ''', 3, 'P dioend', 'dma-pins', '1 DMA pin', 1, 0,
+             reads=True, since=(6, 5)),
+)
+
+
+class Moves(NamedTuple):
+    """What was said of a page, and whether the kernel could move it."""
+
+    report: Report
+    line: str
+    moved: bool
+    moved_then: bool    # once it was let go
+    said_then: Said
+
+
+@contextmanager
+def disk_waits(guest: Guest, what: str) -> Iterator[None]:
+    """The next read or write of vdc takes until this is left."""
+    hold(guest, what)
+    try:
+        yield
+    finally:
+        let_go(guest)
+
+
+def move(scene: Scene, page: int) -> bool:
+    """Ask the kernel to move it to the other node; whether it has.
+
+    What it says does not count: it may say nothing of a page that stayed.
+    """
+    before = scene.pfn('P', 'M', page)
+    node = 1 - before * 4096 // (NODE << 20)
+    scene.guest.tell([f'P move M {page} 1 {node}'])
+    return scene.pfn('P', 'M', page) != before
+
+
+def try_held(scene: Scene, case: Obstacle) -> Tuple[Report, str, bool]:
+    """Let it be held, ask, and try."""
+    scene.story(case.told.strip().splitlines()[-1])
+    pfn = scene.pfn('P', 'M', case.page)
+    return (scene.ask(f'{pfn}'), first_line(scene, pfn),
+            move(scene, case.page))
+
+
+def try_to_move(scene: Scene, case: Obstacle) -> Moves:
+    """While it is held, and when it was let go."""
+    scene.story('\n'.join(case.told.strip().splitlines()[:-1]))
+    if case.reads:
+        with disk_waits(scene.guest, 'read'):
+            held = try_held(scene, case)
+    else:
+        held = try_held(scene, case)
+    scene.story(case.release)
+    said = verdict(scene.ask(f"{scene.pfn('P', 'M', case.page)}"))
+    return Moves(*held, move(scene, case.page), said)
+
+
+each_obstacle = pytest.mark.parametrize(
+    'case', [pytest.param(case, id=slug(case.name)) for case in OBSTACLES])
+
+
+@pytest.fixture
+def moves(series: str, stage: Stage, case: Obstacle) -> Moves:
+    """What came of it."""
+    version = stories.version(series)
+    if version < case.since or (0, 0) < case.before <= version:
+        pytest.skip('another kernel holds it in this way')
+    scene = stage.scene(case, lambda new: None)
+    return stage.once(case.name, lambda: try_to_move(scene, case))
+
+
+@each_obstacle
+def test_a_page_that_is_held_is_said_not_to_move_now(case: Obstacle,
+                                                     moves: Moves) -> None:
+    """For that reason, and for no other."""
+    assert verdict(moves.report) == ('not now', case.reasons.split())
+
+
+@each_obstacle
+def test_the_first_line_says_what_holds_a_page(case: Obstacle, moves: Moves
+                                               ) -> None:
+    """In words, and if it is one thing the line fits a terminal."""
+    _, words = moves.line.split('; it will not move now: ')
+    assert case.says in words
+    assert len(moves.line) <= 100 or ' ' in case.reasons
+
+
+@each_obstacle
+def test_the_kernel_does_not_move_a_page_that_is_held(moves: Moves) -> None:
+    """As was said."""
+    assert not moves.moved
+
+
+@each_obstacle
+def test_a_page_that_was_let_go_is_said_to_move(moves: Moves) -> None:
+    """Nothing is left."""
+    assert moves.said_then == ('yes', [])
+
+
+@each_obstacle
+def test_the_kernel_moves_a_page_that_was_let_go(moves: Moves) -> None:
+    """As was said."""
+    assert moves.moved_then
+
+
+@each_obstacle
+def test_pins_for_dma_are_told_from_other_references(case: Obstacle,
+                                                     moves: Moves) -> None:
+    """As many as there are."""
+    page = moves.report['page']
+    for count, told in ((case.pinned, page['dma_pins']),
+                        (case.others, page['extra_refs'])):
+        assert told > 0 if count < 0 else told == count, page
+
+
+def test_text_says_what_the_references_of_a_page_are(scene: Scene) -> None:
+    """Of one that is held in two ways, and then in none."""
+    scene.story('P map M 4\nP write M\nP uring M 1 2\nP vmsplice M 2')
+    query = f"ask '{scene.pfn('P', 'M', 2)}'"
+    held = scene.guest.check(query)
+    scene.story('P uringend\nP vmspliceend')
+    assert 'refcount 1026 = 1 expected + 1 DMA pin (1024) + 1 other\n' in held
+    assert 'refcount 1 = 1 expected\n' in scene.guest.check(query)
+
+
+def test_the_first_line_of_a_page_that_moves_does_not_speak_of_it(
+        scene: Scene) -> None:
+    """Who maps it is what is to be said."""
+    scene.story('P map M 1\nP write M')
+    pfn = scene.pfn('P', 'M')
+    line = scene.guest.check(f"ask '{pfn}'").splitlines()[0]
+    assert line == (f'PFN {pfn:#x} is an anonymous page; '
+                    '1 process maps it, at 1 address')
+
+
+def test_a_question_about_a_process_has_no_verdict(scene: Scene) -> None:
+    """It is about no page."""
+    scene.play('P map M 1\nP write M')
+    assert scene.ask(f"pid {scene.pids['P']}")['migrate'] is None
+
+
+# ---------------------------------------------- the kernel waits for a disk --
+
+@contextmanager
+def impatient_writeback(guest: Guest) -> Iterator[None]:
+    """What is dirty is written at once, until this is left."""
+    names = ('dirty_expire_centisecs', 'dirty_writeback_centisecs')
+    files = [f'/proc/sys/vm/{name}' for name in names]
+    usual = guest.check(f"cat {' '.join(files)}").split()
+    try:
+        guest.check('; '.join(f'echo 1 >{file}' for file in files))
+        yield
+    finally:
+        guest.check('; '.join(f'echo {value} >{file}'
+                              for value, file in zip(usual, files)))
+
+
+def test_a_page_that_is_being_written_moves_when_it_was(scene: Scene) -> None:
+    """Who wants to move it waits for the disk."""
+    guest = scene.guest
+    with disk_waits(guest, 'write'):
+        scene.play('P map M 1 shared file /dev/vdc 0\nP write M')
+        pfn = scene.pfn('P', 'M')
+        with impatient_writeback(guest):
+            guest.wait_for('read -r reads writes </sys/block/vdc/inflight; '
+                           'test $writes -gt 0')
+        said, line = verdict(scene.ask(f'{pfn}')), first_line(scene, pfn)
+        guest.check('tell -t 10000 P move M 0 1 1 >/tmp/moved 2>&1 & mover=$!')
+        guest.wait_for(f"grep -q writeback /proc/{scene.pids['P']}/stack")
+        waits = guest.check('cat /tmp/moved') == ''
+    guest.check('wait $mover', 600)
+    assert said == ('not now', ['writeback'])
+    assert line.endswith('; it will not move now: it is being written')
+    assert waits
+    assert scene.pfn('P', 'M') != pfn
+
+
+# ------------------------------------------------------ compaction is asked --
+
+@contextmanager
+def compaction_of_unevictable(guest: Guest, allowed: int) -> Iterator[None]:
+    """Is forbidden, or not, until this is left."""
+    usual = guest.check(f'cat {SYSCTL}').strip()
+    try:
+        guest.check(f'echo {allowed} >{SYSCTL}')
+        yield
+    finally:
+        guest.check(f'echo {usual} >{SYSCTL}')
+
+
+SPREAD = 90000      # pages: most of what of the first node can be moved
+
+
+def lowest_page(scene: Scene) -> int:
+    """A page of P, locked in memory, that compaction has reason to move: below
+    most of the free memory of its zone."""
+    scene.play(f'P map M {SPREAD}\nP madvise M 0 {SPREAD} nohugepage\n'
+               'P write M')
+    some = range(0, SPREAD, 500)
+    replies = scene.play('\n'.join(f'P look M {i} 1' for i in some))
+    pfns = [int(re.findall('pfn=0x([0-9a-f]+)', reply)[0], 16)
+            for reply in replies]
+    zone = [pfn for pfn in pfns if pfn * 4096 < NODE << 20]
+    page = some[pfns.index(min(zone))]
+    scene.play(f'P mlock M {page} 1')
+    if page:
+        scene.play(f'P unmap M 0 {page}')
+    scene.story(f'P unmap M {page + 1} {SPREAD - page - 1}')
+    return page
+
+
+def compact(scene: Scene, page: int) -> bool:
+    """Has compaction moved it?"""
+    before = scene.pfn('P', 'M', page)
+    scene.guest.check('echo 1 >/proc/sys/vm/compact_memory', 300)
+    return scene.pfn('P', 'M', page) != before
+
+
+def test_compaction_moves_a_page_that_is_locked_in_memory_if_it_may(
+        scene: Scene) -> None:
+    """And only then.  (move_pages() and offlining move it all the same.)"""
+    page = lowest_page(scene)
+    pfn = scene.pfn('P', 'M', page)
+    with compaction_of_unevictable(scene.guest, 0):
+        said, line = verdict(scene.ask(f'{pfn}')), first_line(scene, pfn)
+        moved = compact(scene, page)
+    with compaction_of_unevictable(scene.guest, 1):
+        said_then = verdict(scene.ask(f'{pfn}'))
+        moved_then = compact(scene, page)
+    assert said == ('not now', ['unevictable'])
+    assert line.endswith('compaction may not touch what is unevictable')
+    assert not moved
+    assert said_then == ('yes', [])
+    assert moved_then
+
+
+# ------------------------------------------------- what cannot be moved --
+
+@pytest.mark.parametrize('kind', ('reserved', 'slab', 'pagetable', 'zero'))
+def test_what_the_kernel_has_to_itself_cannot_be_moved(scene: Scene, kind: str
+                                                       ) -> None:
+    """The first such frame, and so says the first line."""
+    pfn = next(pfn for pfn, some in enumerate(kpage.kpageflags(scene.guest))
+               if kpage.kind(some) == kind)
+    assert verdict(scene.ask(f'{pfn}')) == ('no', ['unmovable'])
+    assert first_line(scene, pfn).endswith('; it cannot be moved')
+
+
+def test_free_memory_is_in_nobodys_way(scene: Scene) -> None:
+    """The verdict on it is that it moves."""
+    free = [pfn for pfn, some in enumerate(kpage.kpageflags(scene.guest))
+            if 'buddy' in some]
+    answers = scene.ask_all(f'{pfn}' for pfn in free[-100:])
+    said = [verdict(report) for _, report in answers
+            if report['page']['kind'] == 'free']
+    assert len(said) > 50
+    assert said == [('yes', [])] * len(said)
+
+
+TABLES = 40000      # page tables, more than there is room for in one block
+
+
+def unmovable_ones(scene: Scene) -> List[int]:
+    """Pages that the kernel names when it is to empty the blocks that they are
+    in: the first of each that it cannot move, and so does not try."""
+    guest = scene.guest
+    scene.play(f'P map M {TABLES * HUGE} noreserve\n'
+               f'P madvise M 0 {TABLES * HUGE} nohugepage')
+    scene.play('\n'.join(f'P read M {i * HUGE} 1' for i in range(TABLES)))
+    guest.check('dmesg -c >/dev/null')
+    for block in range(NODE // 2 // 128):
+        state = f'{BLOCKS}/memory{block}/state'
+        if not guest.run(f'echo offline >{state}', 300).status:
+            guest.check(f'echo online_kernel >{state}')
+    dumped = re.findall(r'pfn:(?:0x)?([0-9a-f]+)(?:(?!pfn:).)*?'
+                        'page dumped because: unmovable page',
+                        guest.check('dmesg'), re.DOTALL)
+    return sorted({int(pfn, 16) for pfn in dumped})
+
+
+def test_pages_that_keep_the_kernel_from_emptying_a_block_cannot_be_moved(
+        scene: Scene, note: Note) -> None:
+    """It names them itself."""
+    pfns = unmovable_ones(scene)
+    answers = scene.ask_all(f'{pfn}' for pfn in pfns)
+    note(f'{len(pfns)} pages that the kernel calls unmovable')
+    assert pfns
+    assert [(pfn, verdict(report)) for pfn, (_, report) in zip(pfns, answers)
+            if verdict(report) != ('no', ['unmovable'])] == []
