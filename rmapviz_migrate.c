@@ -20,8 +20,7 @@
 static bool rv_only_held(const struct rv_page *page)
 {
 	if (!rv_kind_mapped(page->kind))
-		return page->kind == RV_KIND_OTHER &&
-		       page->flags & BIT(PG_lru);
+		return page->kind == RV_KIND_OTHER && page->flags & BIT(PG_lru);
 	return page->refcount && !page->folio_mapcount && !page->swapcache &&
 	       page->mapping != RV_MAPPING_FILE;
 }

@@ -7,8 +7,9 @@ Records are told by what they are, not by their ids: an anon_vma by its
 address, or by the VMAs in its tree where a report has no addresses; a VMA by
 its process and place; an entry by the page that it maps there.  So neither
 ids nor order matter.  What is measured is not compared (walk.lock_ns,
-walk.lock_max_ns, walk.attempts, walk.retries), nor the wording of the question,
-nor a section that only one of the two has (reclaim, migrate, history, verify).
+walk.lock_max_ns, walk.attempts, walk.retries), nor the wording of the
+question, nor a section that only one of the two has (reclaim, migrate,
+history, verify).
 
 Exits with 0 if they are the same, 1 if they differ, 2 if there is no telling.
 """
