@@ -502,7 +502,7 @@ def test_cat_shows_the_present(asked: Asked) -> None:
     """In which only a pipe has the page."""
     asked.give_to_a_pipe()
     answer = asked.scene.guest.check(f'cat {FILE}')
-    assert 'nothing maps it' in answer and '+ 1 pin' in answer, answer
+    assert 'nothing maps it' in answer and '+ 1 other' in answer, answer
 
 
 def test_cat_answers_for_a_frame_that_was_freed(asked: Asked) -> None:
