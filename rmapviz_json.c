@@ -124,8 +124,8 @@ static void json_counts(struct rv_emit *e, const struct rv_page *page)
 		json_s64(e, "dma_pins", page->dma_pins);
 		json_s64(e, "extra_refs", page->extra_refs);
 	} else {
-		rv_emit(e, ", \"expected_refs\": null, \"dma_pins\": null, "
-			   "\"extra_refs\": null");
+		rv_emit(e, ", \"expected_refs\": null");
+		rv_emit(e, ", \"dma_pins\": null, \"extra_refs\": null");
 	}
 }
 
