@@ -420,6 +420,7 @@ static void json_tail(struct seq_file *m, const struct rv_snap *s)
 	json_u64(&e, "lock_max_ns", s->lock_max_ns);
 	json_u64(&e, "attempts", s->attempts);
 	json_u64(&e, "retries", s->retries);
+	json_u64(&e, "unreached", rv_unreached(s));
 	json_u64(&e, "lost", s->lost);
 	rv_emit_char(&e, '}');
 	json_reclaim(&e, s);

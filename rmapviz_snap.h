@@ -520,6 +520,15 @@ static inline bool rv_avc_is_own(const struct rv_snap *s,
 	       avc->av == rv_vma_at(s, avc->vma)->av;
 }
 
+/* Mappings of the pages asked for that the kernel counts and rmap does not find. */
+static inline u64 rv_unreached(const struct rv_snap *s)
+{
+	s64 counted = s->query.opts & RV_OPT_FOLIO ? s->page.folio_mapcount :
+						     s->page.mapcount;
+
+	return max_t(s64, counted - s->entries, 0);
+}
+
 /* Every record of a table in turn; those of a snapshot's by its id. */
 #define rv_for_each_in(_record, _table)                                \
 	for (_record = (_table)->rec;                                  \

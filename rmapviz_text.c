@@ -312,6 +312,29 @@ static void text_reclaim(struct seq_file *m, const struct rv_snap *s)
 
 /* ----------------------------------------------------------------- cost -- */
 
+/* Why the kernel does not find all mappings of a KSM page. */
+static const char text_ksm_gap[] =
+	"ksmd has not yet reached a child of a process that exited";
+
+/* Where the kernel counts more mappings than its own walk comes to. */
+static void text_unreached(struct rv_emit *e, const struct rv_snap *s)
+{
+	u64 unreached = rv_unreached(s);
+
+	if (!unreached)
+		return;
+	rv_emit(e, "the kernel's rmap does not reach ");
+	rv_emit_u64(e, unreached);
+	rv_emit(e, " of ");
+	text_count(e, unreached + s->entries, " mapping:", " mappings:");
+	text_newline(e);
+	if (s->page.kind == RV_KIND_KSM)
+		rv_emit_string(e, text_ksm_gap);
+	else
+		rv_emit(e, "they may have changed meanwhile; verify tells");
+	text_newline(e);
+}
+
 static void text_visits(struct rv_emit *e, const struct rv_snap *s)
 {
 	text_count(e, s->visited, " VMA visited, ", " VMAs visited, ");
@@ -324,8 +347,8 @@ static void text_visits(struct rv_emit *e, const struct rv_snap *s)
 		rv_emit_u64(e, rv_len(s, RV_VMAS));
 		rv_emit(e, " in the family");
 	}
-	rv_emit_char(e, '\n');
-	text_line(e);
+	text_newline(e);
+	text_unreached(e, s);
 }
 
 static void text_us(struct rv_emit *e, u64 ns)
@@ -380,6 +403,8 @@ static void text_head_verify(struct seq_file *m, const struct rv_snap *s)
 		   rv_len(s, RV_EXTRA));
 	if (s->scan.changed)
 		seq_printf(m, "; %llu changed meanwhile", s->scan.changed);
+	if (rv_len(s, RV_MISSING) && s->page.kind == RV_KIND_KSM)
+		seq_printf(m, ": %s", text_ksm_gap);
 	seq_putc(m, '\n');
 }
 

@@ -67,6 +67,13 @@ static inline void text_line(struct rv_emit *e)
 	rv_emit(e, "          ");
 }
 
+/* The next line, below the same label. */
+static inline void text_newline(struct rv_emit *e)
+{
+	rv_emit_char(e, '\n');
+	text_line(e);
+}
+
 /* A number of something, and that in the singular or in the plural. */
 static inline void text_count(struct rv_emit *e, u64 n, const char *one,
 			      const char *many)

@@ -850,6 +850,7 @@ class Builder:
         self.ptrs = ptrs
         self.users = users
         self.on_page = 0
+        self.unreached = 0
         self.paths: Dict[int, str] = {}
         self.av_ids = self._rank_avs()
         self.mm_ids = self._rank_mms()
@@ -1023,7 +1024,8 @@ class Builder:
         tree = {value(avc.vma) for avc in self.found.avcs.values()
                 if value(avc.anon_vma) == self.on_page}
         return {'visited': self.found.callbacks, 'mapped': self.found.hits,
-                'tree_vmas': len(tree), 'lost': 0}
+                'tree_vmas': len(tree), 'unreached': self.unreached,
+                'lost': 0}
 
     def report(self, query: str, folio: Optional[Folio]) -> Record:
         """The whole report."""
@@ -1075,7 +1077,15 @@ class Asker:
         av = self._walk(found, folio, wanted)
         builder = Builder(self.prog, found, self.ptrs, self.users)
         builder.on_page = value(av) if av is not None else 0
+        builder.unreached = self._unreached(found, folio)
         return builder.report(query, folio)
+
+    def _unreached(self, found: Records, folio: Folio) -> int:
+        """Mappings that the kernel counts, and that rmap does not lead to."""
+        if kind_of(folio) not in MAPPED_KINDS:
+            return 0
+        counted = folio.folio_mapcount() if self.whole else folio.mapcount()
+        return max(0, counted - len(found.entries))
 
     @staticmethod
     def _walk(found: Records, folio: Folio, wanted: range
@@ -1183,6 +1193,8 @@ def text_lines(report: Record) -> Iterator[str]:
     if report['page']:
         walk = report['walk']
         yield f"{walk['visited']} VMAs visited, {walk['mapped']} map it"
+        if walk['unreached']:
+            yield f"rmap does not reach {walk['unreached']} mappings"
 
 
 # ------------------------------------------------------------------ main --
