@@ -372,6 +372,8 @@ static int rv_confirm_mismatches(struct rv_scan *sc, enum rv_table_id id,
 	again = rv_walk(&q);
 	if (IS_ERR(again))
 		return PTR_ERR(again);
+	/* No file system is to wait while mmap_locks are waited for. */
+	rv_snap_put_files(again);
 	err = rv_snap_lost(again) ? -ENOMEM : rv_list_walked(again, &walked);
 	if (!err)
 		rv_keep_confirmed(sc, mismatches, &walked, wanted);
