@@ -382,11 +382,20 @@ static int rv_confirm_mismatches(struct rv_scan *sc, enum rv_table_id id,
 	return err;
 }
 
-/* Notes each place that only one of them has seen; both are sorted alike. */
-static void
-rv_for_each_mismatch(struct rv_scan *sc, const struct rv_table *walked,
-		     void (*note)(struct rv_snap *s, enum rv_table_id id,
-				  const struct rv_place *place))
+static void rv_add_mismatch(struct rv_snap *s, enum rv_table_id id,
+			    const struct rv_place *place)
+{
+	struct rv_mismatch *mismatch = rv_table_add(&s->tables[id]);
+
+	if (!mismatch)
+		return;
+	mismatch->mm_ptr = place->mm;
+	mismatch->addr = place->addr;
+	mismatch->mm = RV_NONE;
+}
+
+/* Each place that only one of them has seen; both are sorted alike. */
+static void rv_add_mismatches(struct rv_scan *sc, const struct rv_table *walked)
 {
 	const struct rv_place *a = sc->found.rec, *b = walked->rec;
 	u32 i = 0, j = 0;
@@ -400,30 +409,12 @@ rv_for_each_mismatch(struct rv_scan *sc, const struct rv_table *walked,
 		else
 			order = rv_cmp_place(&a[i], &b[j]);
 		if (order < 0)
-			note(sc->snap, RV_MISSING, &a[i]);
+			rv_add_mismatch(sc->snap, RV_MISSING, &a[i]);
 		if (order > 0)
-			note(sc->snap, RV_EXTRA, &b[j]);
+			rv_add_mismatch(sc->snap, RV_EXTRA, &b[j]);
 		i += order <= 0;
 		j += order >= 0;
 	}
-}
-
-static void rv_count_mismatch(struct rv_snap *s, enum rv_table_id id,
-			      const struct rv_place *place)
-{
-	s->tables[id].lost++;
-}
-
-static void rv_add_mismatch(struct rv_snap *s, enum rv_table_id id,
-			    const struct rv_place *place)
-{
-	struct rv_mismatch *mismatch = rv_table_add(&s->tables[id]);
-
-	if (!mismatch)
-		return;
-	mismatch->mm_ptr = place->mm;
-	mismatch->addr = place->addr;
-	mismatch->mm = RV_NONE;
 }
 
 /* Room for exactly as many as there are, which is hardly ever one. */
@@ -432,12 +423,13 @@ static int rv_note_mismatches(struct rv_scan *sc, const struct rv_table *walked)
 	struct rv_table *tables = sc->snap->tables;
 	int err;
 
-	rv_for_each_mismatch(sc, walked, rv_count_mismatch);
+	/* Without room all are only counted. */
+	rv_add_mismatches(sc, walked);
 	err = rv_table_reserve(&tables[RV_MISSING], tables[RV_MISSING].lost) ?:
 		      rv_table_reserve(&tables[RV_EXTRA],
 				       tables[RV_EXTRA].lost);
 	if (!err)
-		rv_for_each_mismatch(sc, walked, rv_add_mismatch);
+		rv_add_mismatches(sc, walked);
 	return err;
 }
 
