@@ -1,7 +1,9 @@
 """verify: what rmap finds against a scan of all memory, the way of 2.4."""
 
+import os
 import random
 import re
+import time
 from collections import Counter
 from contextlib import contextmanager
 from typing import Callable, Iterator, List, NamedTuple
@@ -177,3 +179,151 @@ def test_no_alarm_is_false_in_a_storm_of_forks(
 def test_few_give_up_in_a_storm_of_forks(stormy: List[Report]) -> None:
     """Nine in ten have an answer."""
     assert len(stormy) > QUERIES * 9 // 10
+
+
+# ------------------------------------------------------ an area is leaving --
+
+# A huge page and then a page that a child has too, which are unmapped as one.
+# Z is for 5.10 and 6.1: below a stack they keep mmap_lock for writing.
+AREA = '''
+    P fork A
+    A map M 1024
+    A map Z 1
+    A unmap M 0 512
+    A map H 512 shared hugetlb at {start:#x}
+    A write H 0
+    A madvise M 512 512 nohugepage
+    A write M 1023
+    A fork C
+    '''
+START = 0x10000000000
+
+
+@contextmanager
+def being_unmapped(scene: Scene) -> Iterator[None]:
+    """munmap() has taken the area out of the mm, and waits for a lock of the
+    huge page before it clears what comes behind; until this is left."""
+    guest = scene.guest
+    huge = scene.pfn('A', 'H')
+    guest.check(f'insmod /lib/rmapviz_hold.ko pfn={huge} rmap=1')
+    try:
+        guest.check('tell -t 300 A unmap M 0 1024 >/tmp/said & leaves=$!')
+        guest.wait_for(f"! grep -q '^{START + 0x200000:012x}-' "
+                       f"/proc/{scene.pids['A']}/maps")
+        yield
+    finally:
+        guest.check('rmmod rmapviz_hold; wait $leaves; grep ok /tmp/said')
+
+
+def test_verify_raises_no_alarm_for_an_area_that_is_being_unmapped(
+        scene: Scene) -> None:
+    """The walk rightly finds an entry where the scan has no VMA any more."""
+    scene.play(AREA.format(start=START))
+    pfn = scene.pfn('C', 'M', 1023)
+    with being_unmapped(scene):
+        report = scene.ask(f'{pfn} verify')
+    assert (len(report['ptes']), report['verify']) == (2, {
+        'found': 1, 'changed': 1, 'missing': [], 'extra': []})
+
+
+# ------------------------------------------------------------ all at once --
+
+# A quarter of a minute; by hand, an hour of it.
+STORM_SECONDS = int(os.environ.get('STORM_SECONDS', '15'))
+
+# What P's children do to what they have of it, over and over.
+DEEDS = (
+    ('fork {0}', '{0} write M 1', '{0} mprotect M 0 3 r',
+     '{0} mremap M 4 2 N', '{0} unmap M 7 1', '{0} fork {0}y',
+     '{0} exit', '{0}y write N', '{0}y exit'),
+    ('fork {0}', '{0} fill K 0 2 9', '{0} fork {0}y',
+     '{0} madvise K 0 8 mergeable', '{0} exit', '{0}y fill K 1 1 9',
+     '{0}y exit'),
+    ('fork {0}', '{0} read F', '{0} mprotect F 2 2 r', '{0} mremap F 4 2 G',
+     '{0} madvise F 0 2 dontneed', '{0} read F 0 2', '{0} exit'),
+)
+
+
+def deeds(actor: str, number: int) -> str:
+    """A loop of the shell that has them done."""
+    lines = '; '.join(
+        f"tell {line.format(actor + 'x')}" if '{' in line.split()[0]
+        else f"tell {actor} {line.format(actor + 'x')}"
+        for line in DEEDS[number])
+    return (f'while [ -e /tmp/storm ]; do {lines}; tell {actor} wait '
+            f'{actor}x; done >/dev/null 2>&1 &')
+
+
+@contextmanager
+def great_storm(scene: Scene) -> Iterator[None]:
+    """Until this is left."""
+    guest = scene.guest
+    scene.story('''
+        ! cp /mnt/data /mnt/storm
+        P map M 8
+        P write M
+        P map K 8
+        P fill K 0 8 9
+        P madvise K 0 8 mergeable
+        P map F 8 shared file /mnt/storm 0
+        P read F
+        P fork A
+        P fork B
+        P fork C
+        ''')
+    guest.check('cd /sys/kernel/mm/ksm; echo 20 >sleep_millisecs; '
+                'echo 50 >pages_to_scan; echo 1 >run; cd /; touch /tmp/storm; '
+                + ' '.join(deeds(actor, i) for i, actor in enumerate('ABC'))
+                + ' while [ -e /tmp/storm ]; do truncate -s 8192 /mnt/storm; '
+                'truncate -s 32768 /mnt/storm; usleep 50000; done &')
+    try:
+        yield
+    finally:
+        guest.check('rm /tmp/storm; wait; cd /sys/kernel/mm/ksm; echo 0 >run; '
+                    'echo 0 >sleep_millisecs; echo 1000 >pages_to_scan; cd /',
+                    300)
+
+
+def ask_in_great_storm(scene: Scene) -> List[Report]:
+    """About what P maps now, again and again."""
+    found: List[Report] = []
+    with great_storm(scene):
+        end = time.monotonic() + STORM_SECONDS
+        while time.monotonic() < end:
+            looks = scene.play('P look M\nP look K\nP look F')
+            found += verify_all(scene, [
+                int(pfn, 16) for pfn in re.findall(
+                    r'pfn=0x([0-9a-f]+),present=1', ' '.join(looks))])
+    return found
+
+
+@pytest.fixture
+def very_stormy(stage: Stage) -> List[Report]:
+    """Answers in that storm."""
+    scene = stage.scene('great storm', lambda new: None)
+    return stage.once('verify in a great storm',
+                      lambda: ask_in_great_storm(scene))
+
+
+def test_nothing_is_extra_in_a_storm_of_all_that_moves_mappings(
+        very_stormy: List[Report], note: Callable[[str], None]) -> None:
+    """fork, exit, COW, mprotect, mremap, munmap, KSM, truncation."""
+    kinds = Counter(report['page']['kind'] for report in very_stormy)
+    changed = sum(report['verify']['changed'] for report in very_stormy)
+    note(f'{changed} mappings changed; asked about {dict(kinds)}')
+    assert {'anon', 'ksm', 'file'} <= set(kinds)
+    wrong = [report['verify'] for report in very_stormy
+             if report['verify']['extra']]
+    assert (len(wrong), wrong[:5]) == (0, [])
+
+
+def test_only_ksm_leaves_mappings_that_are_missing_in_a_storm(
+        very_stormy: List[Report], note: Callable[[str], None]) -> None:
+    """Of a child that ksmd has not reached: mapcount counts them, too."""
+    missing = [report for report in very_stormy
+               if report['verify']['missing']]
+    note(f'{len(missing)} of {len(very_stormy)} answers miss mappings')
+    wrong = [{**report['page'], **report['walk'], **report['verify']}
+             for report in missing if report['page']['kind'] != 'ksm'
+             or not report['walk']['unreached']]
+    assert (len(wrong), wrong[:5]) == (0, [])
