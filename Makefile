@@ -39,7 +39,8 @@ need_dkms = \
 
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
-.PHONY: module shell demo test tested test-debug bench check clean clean-cache help
+.PHONY: module shell demo test tested harm test-debug bench check
+.PHONY: clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
 ifeq ($(KERNEL),)
@@ -64,6 +65,9 @@ test: need-test $(if $(TESTS)$(K),,$(kernels:%=prepare-%)) ## everything, or: ma
 tested: ## all tests, and docs/tested.md says what came out
 	$(if $(TESTS)$(K),$(error tested is for all tests: no TESTS, no K))
 	@TESTED=1 $(MAKE) --no-print-directory test
+
+harm: ## what harm a question can do, at the size at which it was once seen
+	@HARM=1 $(MAKE) --no-print-directory test TESTS=tests/test_harm.py
 
 test-debug: ## the same with a 6.1 that has KASAN, lockdep and the like
 	@$(MAKE) --no-print-directory test KERNEL=6.1-debug

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,7 +37,10 @@ static const char usage[] =
 	"  thp       a huge page of N processes, by PMD\n"
 	"  split     a huge page of N processes, by PTE\n"
 	"  idle      N processes that have nothing to do with the page\n"
-	"  vmas      N VMAs of one anon_vma, in one process\n";
+	"  vmas      N VMAs of one anon_vma, in one process\n"
+	"  families  the same in three processes: N VMAs in all\n"
+	"  entries   a process with N entries of the zero page\n"
+	"  full      all memory but N MB is taken\n";
 
 static void die(const char *what)
 {
@@ -257,7 +261,7 @@ static void scene_idle(int n)
 	tell(addr);
 }
 
-static void scene_vmas(int n)
+static char *map_vmas(int n)
 {
 	char *addr = map_anon(n * PAGE);
 	int i;
@@ -266,6 +270,56 @@ static void scene_vmas(int n)
 	for (i = 1; i < n; i += 2)
 		if (mprotect(addr + i * PAGE, PAGE, PROT_READ))
 			die("mprotect");
+	return addr;
+}
+
+static void scene_vmas(int n)
+{
+	tell(map_vmas(n));
+}
+
+static void scene_families(int n)
+{
+	char *addr = map_vmas(n / 3);
+
+	fork_others(3, NULL, addr);
+	tell(addr);
+}
+
+static void scene_entries(int n)
+{
+	if (prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0))
+		die("prctl");
+	tell(mmap(ADDRESS, n * PAGE, PROT_READ,
+		  MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1,
+		  0));
+}
+
+/* As free, without what the kernel keeps back, counts what can be reclaimed. */
+static long available_kb(void)
+{
+	FILE *file = fopen("/proc/meminfo", "r");
+	char line[128];
+	long kb = -1;
+
+	while (kb < 0 && fgets(line, sizeof(line), file))
+		sscanf(line, "MemAvailable: %ld kB", &kb);
+	fclose(file);
+	return kb;
+}
+
+/* In small steps, so that it does not take too much. */
+static void scene_full(int mb)
+{
+	const size_t step = 16 * PAGE;
+	char *addr = NULL;
+
+	while (available_kb() > mb * 1024L) {
+		addr = mmap(NULL, step, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		if (addr == MAP_FAILED)
+			die("mmap");
+	}
 	tell(addr);
 }
 
@@ -278,7 +332,8 @@ static const struct {
 	{ "file", scene_file },		{ "ksm-vma", scene_ksm_vma },
 	{ "ksm-many", scene_ksm_many }, { "thp", scene_thp },
 	{ "split", scene_split },	{ "idle", scene_idle },
-	{ "vmas", scene_vmas },
+	{ "vmas", scene_vmas },		{ "families", scene_families },
+	{ "entries", scene_entries },	{ "full", scene_full },
 };
 
 int main(int argc, char *argv[])

@@ -1,0 +1,236 @@
+"""What a question does to the machine it is asked on, at its worst.
+
+`make harm` asks of as much as harm was once seen with; without HARM there is
+less of it where more would take long.
+"""
+
+import os
+import re
+from contextlib import contextmanager
+from typing import Callable, Dict, Iterator, List, NamedTuple, Set
+
+import pytest
+
+from rvtest import vm
+from rvtest.guest import Guest
+from rvtest.machine import Machine
+from rvtest.scene import Scene
+from rvtest.stage import Stage
+
+FULL = bool(os.environ.get('HARM'))
+
+VMAS = 151000
+LEFT_MB = 8
+ENTRIES, SEPARATE, SECONDS_EACH = (2000000, 20000, 10) if FULL \
+    else (500000, 2000, 3)
+SCANNED = 3000000
+
+Note = Callable[[str], None]
+
+
+def prepare(guest: Guest) -> None:
+    """A file system that can be unmounted, and no swap; a group for those who
+    ask."""
+    guest.check('insmod /lib/virtio_blk.ko; mkdir -p /mnt /group; '
+                'mount -t ext4 /dev/vda /mnt; '
+                'head -c 4096 /bin/busybox >/mnt/page; sync')
+    guest.check('mount -t cgroup2 none /group; '
+                'echo +memory >/group/cgroup.subtree_control; '
+                'mkdir /group/asker')
+
+
+KERNELS = vm.some_kernels
+MACHINE = Machine(name='harm', memory_mb=1024, disks=True, prepare=prepare)
+SECONDS = 60
+
+
+# ------------------------------------------------------------- their crowd --
+
+class Crowd(NamedTuple):
+    """The page to ask about, and a process that maps it."""
+
+    pfn: int
+    pid: int
+
+
+@contextmanager
+def crowd(guest: Guest, scene: str, number: int) -> Iterator[Crowd]:
+    """Processes around it, until this is left."""
+    pfn, pid, _ = guest.check(f'crowd {scene} {number} >/tmp/where & '
+                              'until grep -q . /tmp/where; do usleep 20000; '
+                              'done; cat /tmp/where; rm /tmp/where',
+                              300).split()
+    try:
+        yield Crowd(int(pfn, 16), int(pid))
+    finally:
+        guest.run(f'kill -9 -{pid}; wait {pid}; while pidof crowd | '
+                  f'grep -qw {pid}; do usleep 20000; done', 120)
+
+
+def outcome(guest: Guest, query: str) -> str:
+    """ok, or the errno that the question ends with."""
+    status, said = guest.run(f"ask '{query}' 2>&1 >/dev/null", 600)
+    return re.sub(r'.*: (E\w+) .*\n', r'\1', said) if status else 'ok'
+
+
+# ------------------------------------------------------------------ memory --
+
+class Short(NamedTuple):
+    """What came of questions while memory was short."""
+
+    outcomes: Dict[str, str]
+    before: Set[str]
+    after: Set[str]
+    log: List[str]
+
+
+def ask_when_memory_is_short(guest: Guest) -> Short:
+    """Of families of many VMAs, while another process has all the rest."""
+    with crowd(guest, 'families', VMAS) as families, \
+            crowd(guest, 'full', LEFT_MB):
+        queries = (f'pid {families.pid} brief', f'pid {families.pid}',
+                   f'{families.pfn} json', f'{families.pfn} verify json')
+        guest.check('dmesg -c')
+        before = set(guest.check('pidof crowd').split())
+        outcomes = {query: outcome(guest, query) for query in queries}
+        after = set(guest.check('pidof crowd').split())
+    return Short(outcomes, before, after, [
+        line for line in guest.check('dmesg').splitlines()
+        if re.search(r'[Oo]ut of memory|oom|allocation failure', line)])
+
+
+@pytest.fixture
+def short(stage: Stage) -> Short:
+    """Asked once."""
+    return stage.record('memory is short',
+                        lambda: ask_when_memory_is_short(stage.guest))
+
+
+def test_a_question_is_answered_or_refused_when_memory_is_short(
+        short: Short, note: Note) -> None:
+    """It gets no other error."""
+    note(f'{VMAS} VMAs, {LEFT_MB} MB left: {list(short.outcomes.values())}')
+    assert set(short.outcomes.values()) <= {'ok', 'ENOMEM'}
+
+
+def test_memory_is_short_enough_to_refuse_a_question(short: Short) -> None:
+    """Or the other tests would show nothing."""
+    assert 'ENOMEM' in short.outcomes.values()
+
+
+def test_no_process_dies_of_a_question_when_memory_is_short(short: Short
+                                                            ) -> None:
+    """Neither who is asked about nor who has taken most memory."""
+    assert len(short.before) == 4
+    assert short.after == short.before
+
+
+def test_a_question_is_refused_quietly_when_memory_is_short(short: Short
+                                                            ) -> None:
+    """The log has neither the OOM killer nor an allocation that failed."""
+    assert short.log == []
+
+
+# -------------------------------------------------------------- whose it is --
+
+IN_GROUP = "sh -c 'echo 0 >/group/asker/cgroup.procs; {}'"
+
+
+@contextmanager
+def limited(guest: Guest, limit: str) -> Iterator[None]:
+    """So much memory for those in the group, until this is left."""
+    guest.check(f'echo {limit} >/group/asker/memory.max')
+    try:
+        yield
+    finally:
+        guest.check('echo max >/group/asker/memory.max')
+
+
+def test_an_open_answer_is_charged_to_who_asked(guest: Guest, note: Note
+                                                ) -> None:
+    """A family of 30000 VMAs takes more than 2 MB."""
+    file = '/sys/kernel/debug/rmapviz'
+    usage = 'read used </group/asker/memory.current; echo $used'
+    with crowd(guest, 'families', 30000) as families:
+        said = guest.check(IN_GROUP.format(
+            f'exec 7<>{file}; {usage}; echo "pid {families.pid}" >&7; '
+            f'{usage}'), 300)
+    before, after = map(int, said.split())
+    note(f'{after - before} bytes for 30000 VMAs')
+    assert after - before > 2 << 20
+
+
+def test_a_question_beyond_the_limit_of_who_asks_is_refused(guest: Guest
+                                                            ) -> None:
+    """Who asks is not killed, nor is anybody else of the group."""
+    with crowd(guest, 'families', 30000) as families, limited(guest, '2M'):
+        status, said = guest.run(IN_GROUP.format(
+            f'exec ask pid {families.pid}') + ' 2>&1 >/dev/null', 300)
+        events = guest.check('cat /group/asker/memory.events')
+    assert (status, 'ENOMEM' in said) == (1, True)
+    assert 'oom_kill 0' in events
+
+
+# ------------------------------------------------------------ file systems --
+
+def test_umount_does_not_wait_for_verify(scene: Scene) -> None:
+    """The file system is gone while the scan for its page goes on."""
+    guest = scene.guest
+    scene.play('P map F 1 shared file /mnt/page 0\nP read F')
+    pfn = scene.pfn('P', 'F')
+    scene.play('P unmap F 0 1')
+    ticks = 'set -- $(cat /proc/$asker/stat); [ $((${14} + ${15})) -ge 10 ]'
+    with crowd(guest, 'entries', SCANNED):
+        guest.check(f"ask '{pfn} verify' >/tmp/said 2>&1 & asker=$!; "
+                    f'until {ticks}; do usleep 10000; done', 300)
+        unmounted = guest.run('umount /mnt').status
+        gone = guest.run('! test -e /sys/fs/ext4/vda').status
+        scans = guest.run('kill -0 $asker').status
+        guest.check('wait $asker; mount -t ext4 /dev/vda /mnt', 300)
+    assert (unmounted, gone, scans) == (0, 0, 0)
+
+
+# --------------------------------------------------------------- mmap_lock --
+
+class Waited(NamedTuple):
+    """The worst, in microseconds, and what came of the questions."""
+
+    fault: int
+    mmap: int
+    answers: int
+    refusals: int
+
+
+def measure(series: str) -> Dict[str, Waited]:
+    """In a guest whose clock counts instructions, so that figures repeat."""
+    with Guest(series, icount=True, boot_timeout=300) as guest:
+        lines = guest.check(
+            f'latency {ENTRIES} {SEPARATE} {SECONDS_EACH}', 900).splitlines()
+    found = {}
+    for name, *words in map(str.split, lines):
+        told = dict(zip(words[0::2], words[1::2]))
+        found[name] = Waited(*(int(told[key]) for key in Waited._fields))
+    return found
+
+
+_MEASURED: Dict[str, Dict[str, Waited]] = {}
+
+
+@pytest.fixture(params=['verify', 'pid'])
+def waited(request: pytest.FixtureRequest, series: str
+           ) -> Dict[str, Waited]:
+    """While that was asked, and while somebody else kept a CPU busy."""
+    if series not in _MEASURED:
+        _MEASURED[series] = measure(series)
+    measured = _MEASURED[series]
+    return {'asked': measured[request.param], 'busy': measured['busy'],
+            'quiet': measured['quiet']}
+
+
+def test_threads_wait_little_longer_for_a_question_than_for_other_work(
+        waited: Dict[str, Waited], note: Note) -> None:
+    """At most 3 times, for a page fault and for mmap."""
+    note(f'{ENTRIES} entries, {SEPARATE} VMAs: {waited}')
+    asked, busy = waited['asked'], waited['busy']
+    assert asked.answers > 0
+    assert asked.fault <= 3 * busy.fault and asked.mmap <= 3 * busy.mmap
