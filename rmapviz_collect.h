@@ -12,6 +12,7 @@
 #error "what prints does not collect: this header is not for it"
 #endif
 
+#include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/sched.h>
 #include <linux/types.h>
@@ -38,6 +39,18 @@ struct vm_area_struct;
 static __always_inline void rv_give_way(u32 n)
 {
 	if (n % RV_TURN == 0)
+		cond_resched();
+}
+
+/*
+ * After a lock was given up for others: who takes it again at once may get it
+ * before them, and cond_resched() does nothing where preemption is lazy.
+ */
+static inline void rv_let_waiters_in(bool there_are)
+{
+	if (there_are)
+		usleep_range(20, 100);
+	else
 		cond_resched();
 }
 

@@ -209,7 +209,7 @@ static int rv_scan_mm(struct rv_scan *sc, struct mm_struct *mm)
 			break;
 		rv_scan_locked_mm(sc, mm, &addr);
 		mmap_read_unlock(mm);
-		cond_resched();
+		rv_let_waiters_in(addr != ULONG_MAX);
 		if (fatal_signal_pending(current))
 			err = -EINTR;
 		/* Nobody but us is left: let it go rather than look on. */

@@ -636,7 +636,7 @@ static int rv_walk_mm_in_turns(struct rv_walker *w, struct mm_struct *mm)
 			return err;
 		err = rv_walk_locked_mm(w, mm, &addr);
 		mmap_read_unlock(mm);
-		cond_resched();
+		rv_let_waiters_in(addr != ULONG_MAX);
 		/* Nobody but us is left: the process need not wait for us to go. */
 		if (!err && atomic_read(&mm->mm_users) == 1)
 			return -EAGAIN;
