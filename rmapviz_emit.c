@@ -7,13 +7,11 @@
 
 #include "rmapviz_emit.h"
 
-const char rv_hex_digits[] = "0123456789abcdef";
-
-static const char rv_two_digits[] = "0001020304050607080910111213141516171819"
-				    "2021222324252627282930313233343536373839"
-				    "4041424344454647484950515253545556575859"
-				    "6061626364656667686970717273747576777879"
-				    "8081828384858687888990919293949596979899";
+static void rv_put_two_digits(char *at, u32 value)
+{
+	at[0] = '0' + value / 10;
+	at[1] = '0' + value % 10;
+}
 
 static unsigned int rv_count_digits(u64 value)
 {
@@ -40,10 +38,10 @@ void rv_emit_u64(struct rv_emit *e, u64 value)
 		return;
 	for (at += digits; value >= 100; value /= 100) {
 		at -= 2;
-		memcpy(at, &rv_two_digits[2 * (value % 100)], 2);
+		rv_put_two_digits(at, value % 100);
 	}
 	if (value >= 10)
-		memcpy(at - 2, &rv_two_digits[2 * value], 2);
+		rv_put_two_digits(at - 2, value);
 	else
 		at[-1] = '0' + value;
 }
@@ -79,5 +77,5 @@ void rv_emit_hex(struct rv_emit *e, u64 value)
 	*at++ = '0';
 	*at++ = 'x';
 	while (digits--)
-		*at++ = rv_hex_digits[(value >> (4 * digits)) & 15];
+		*at++ = rv_hex_digit((value >> (4 * digits)) & 15);
 }

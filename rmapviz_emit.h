@@ -115,7 +115,10 @@ static inline void rv_emit_word(struct rv_emit *e, const struct rv_word *word)
 	}
 }
 
-extern const char rv_hex_digits[];
+static inline char rv_hex_digit(unsigned int value)
+{
+	return value + (value < 10 ? '0' : 'a' - 10);
+}
 
 void rv_emit_u64(struct rv_emit *e, u64 value);
 void rv_emit_s64(struct rv_emit *e, s64 value);

@@ -26,8 +26,8 @@ static void json_string(struct rv_emit *e, const char *string)
 			rv_emit_char(e, *c);
 		} else {
 			rv_emit(e, "\\u00");
-			rv_emit_char(e, rv_hex_digits[*c >> 4]);
-			rv_emit_char(e, rv_hex_digits[*c & 15]);
+			rv_emit_char(e, rv_hex_digit(*c >> 4));
+			rv_emit_char(e, rv_hex_digit(*c & 15));
 		}
 	}
 	rv_emit_char(e, '"');

@@ -10,7 +10,6 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +30,7 @@ static const char usage[] =
 
 static char buf[1 << 20];
 
-static uint64_t now(void)
+static unsigned long long now(void)
 {
 	struct timespec t;
 
@@ -45,18 +44,18 @@ static void die(const char *what)
 	exit(1);
 }
 
-static uint64_t ask(int fd, const char *query, size_t len)
+static unsigned long long ask(int fd, const char *query, size_t len)
 {
-	uint64_t start = now();
+	unsigned long long start = now();
 
 	if (write(fd, query, len) != (ssize_t)len)
 		die(query);
 	return now() - start;
 }
 
-static uint64_t read_all(int fd, size_t *bytes)
+static unsigned long long read_all(int fd, size_t *bytes)
 {
-	uint64_t start;
+	unsigned long long start;
 	ssize_t n;
 
 	*bytes = 0;
@@ -72,7 +71,7 @@ static uint64_t read_all(int fd, size_t *bytes)
 
 static int cost_ask(const char *file, const char *query, int runs)
 {
-	uint64_t least_write = UINT64_MAX, least_read = UINT64_MAX, cost;
+	unsigned long long least_write = ~0ULL, least_read = ~0ULL, cost;
 	int fd = open(file, O_RDWR);
 	size_t bytes = 0;
 
@@ -84,14 +83,14 @@ static int cost_ask(const char *file, const char *query, int runs)
 		cost = read_all(fd, &bytes);
 		least_read = cost < least_read ? cost : least_read;
 	}
-	printf("%" PRIu64 " %" PRIu64 " %zu\n", least_write, least_read, bytes);
+	printf("%llu %llu %zu\n", least_write, least_read, bytes);
 	return 0;
 }
 
-static int cost_sweep(const char *file, uint64_t first, uint64_t count,
-		      const char *options)
+static int cost_sweep(const char *file, unsigned long long first,
+		      unsigned long long count, const char *options)
 {
-	uint64_t writes = 0, reads = 0, pfn;
+	unsigned long long writes = 0, reads = 0, pfn;
 	int fd = open(file, O_RDWR);
 	char query[100];
 	size_t bytes;
@@ -99,18 +98,19 @@ static int cost_sweep(const char *file, uint64_t first, uint64_t count,
 	if (fd < 0)
 		die(file);
 	for (pfn = first; pfn < first + count; pfn++) {
-		snprintf(query, sizeof(query), "%" PRIu64 " %s", pfn, options);
+		snprintf(query, sizeof(query), "%llu %s", pfn, options);
 		writes += ask(fd, query, strlen(query));
 		reads += read_all(fd, &bytes);
 	}
-	printf("%" PRIu64 " %" PRIu64 "\n", writes, reads);
+	printf("%llu %llu\n", writes, reads);
 	return 0;
 }
 
-static uint64_t count_in(int pagemap, uint64_t start, uint64_t end,
-			 uint64_t pfn)
+static unsigned long long count_in(int pagemap, unsigned long long start,
+				   unsigned long long end,
+				   unsigned long long pfn)
 {
-	uint64_t *entries = (uint64_t *)buf, found = 0;
+	unsigned long long *entries = (unsigned long long *)buf, found = 0;
 	size_t want, i;
 	ssize_t n;
 
@@ -129,10 +129,11 @@ static uint64_t count_in(int pagemap, uint64_t start, uint64_t end,
 }
 
 /* All of what a process maps, as its maps say. */
-static uint64_t count_process(const char *pid, uint64_t pfn, uint64_t address)
+static unsigned long long count_process(const char *pid, unsigned long long pfn,
+					unsigned long long address)
 {
 	char name[300], line[1000];
-	uint64_t start, end, found = 0;
+	unsigned long long start, end, found = 0;
 	FILE *maps;
 	int pagemap;
 
@@ -148,7 +149,7 @@ static uint64_t count_process(const char *pid, uint64_t pfn, uint64_t address)
 	snprintf(name, sizeof(name), "/proc/%s/maps", pid);
 	maps = fopen(name, "r");
 	while (maps && fgets(line, sizeof(line), maps))
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 &&
+		if (sscanf(line, "%llx-%llx", &start, &end) == 2 &&
 		    !(start >> 63))
 			found += count_in(pagemap, start, end, pfn);
 	if (maps)
@@ -157,9 +158,9 @@ static uint64_t count_process(const char *pid, uint64_t pfn, uint64_t address)
 	return found;
 }
 
-static int cost_pagemaps(uint64_t pfn, uint64_t address)
+static int cost_pagemaps(unsigned long long pfn, unsigned long long address)
 {
-	uint64_t start = now(), found = 0;
+	unsigned long long start = now(), found = 0;
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
 
@@ -169,26 +170,26 @@ static int cost_pagemaps(uint64_t pfn, uint64_t address)
 		if (isdigit(entry->d_name[0]))
 			found += count_process(entry->d_name, pfn, address);
 	closedir(proc);
-	printf("%" PRIu64 " %" PRIu64 "\n", now() - start, found);
+	printf("%llu %llu\n", now() - start, found);
 	return 0;
 }
 
-static int cost_kpage(uint64_t first, uint64_t count)
+static int cost_kpage(unsigned long long first, unsigned long long count)
 {
 	int flags = open("/proc/kpageflags", O_RDONLY);
 	int counts = open("/proc/kpagecount", O_RDONLY);
-	uint64_t start = now();
+	unsigned long long start = now();
 	ssize_t n = 0;
 
 	if (flags < 0 || counts < 0 || count * 8 > sizeof(buf))
 		die("/proc/kpageflags");
 	n += pread(flags, buf, count * 8, first * 8);
 	n += pread(counts, buf, count * 8, first * 8);
-	printf("%" PRIu64 " %zd\n", now() - start, n / 16);
+	printf("%llu %zd\n", now() - start, n / 16);
 	return 0;
 }
 
-static uint64_t number(const char *word)
+static unsigned long long number(const char *word)
 {
 	return strtoull(word, NULL, 0);
 }
