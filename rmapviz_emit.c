@@ -7,11 +7,14 @@
 
 #include "rmapviz_emit.h"
 
-static void rv_put_two_digits(char *at, u32 value)
-{
-	at[0] = '0' + value / 10;
-	at[1] = '0' + value % 10;
-}
+/* Numbers from 00 to 99, two digits each. */
+#define RV_TEN(_tens)                                                     \
+	_tens "0" _tens "1" _tens "2" _tens "3" _tens "4" _tens "5" _tens \
+	      "6" _tens "7" _tens "8" _tens "9"
+
+static const char rv_two_digits[] = RV_TEN("0") RV_TEN("1") RV_TEN("2")
+	RV_TEN("3") RV_TEN("4") RV_TEN("5") RV_TEN("6") RV_TEN("7") RV_TEN("8")
+		RV_TEN("9");
 
 static unsigned int rv_count_digits(u64 value)
 {
@@ -38,10 +41,10 @@ void rv_emit_u64(struct rv_emit *e, u64 value)
 		return;
 	for (at += digits; value >= 100; value /= 100) {
 		at -= 2;
-		rv_put_two_digits(at, value % 100);
+		memcpy(at, &rv_two_digits[2 * (value % 100)], 2);
 	}
 	if (value >= 10)
-		rv_put_two_digits(at - 2, value);
+		memcpy(at - 2, &rv_two_digits[2 * value], 2);
 	else
 		at[-1] = '0' + value;
 }
@@ -69,6 +72,7 @@ void rv_emit_s64(struct rv_emit *e, s64 value)
  */
 void rv_emit_hex(struct rv_emit *e, u64 value)
 {
+	static const char hex[] = "0123456789abcdef";
 	unsigned int digits = value ? (fls64(value) + 3) / 4 : 1;
 	char *at = rv_emit_room(e, 2 + digits);
 
@@ -77,5 +81,5 @@ void rv_emit_hex(struct rv_emit *e, u64 value)
 	*at++ = '0';
 	*at++ = 'x';
 	while (digits--)
-		*at++ = rv_hex_digit((value >> (4 * digits)) & 15);
+		*at++ = hex[(value >> (4 * digits)) & 15];
 }
