@@ -56,7 +56,8 @@ class Crowd(NamedTuple):
 @contextmanager
 def crowd(guest: Guest, scene: str, number: int) -> Iterator[Crowd]:
     """Processes around it, until this is left."""
-    pfn, pid, _ = guest.check(f'crowd {scene} {number} >/tmp/where & '
+    pfn, pid, _ = guest.check(': >/tmp/where; '
+                              f'crowd {scene} {number} >/tmp/where & '
                               'until grep -q . /tmp/where; do usleep 20000; '
                               'done; cat /tmp/where; rm /tmp/where',
                               300).split()

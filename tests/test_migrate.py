@@ -11,7 +11,7 @@ from typing import Callable, Iterator, List, NamedTuple, Tuple
 import pytest
 
 import stories
-from rvtest import kpage
+from rvtest import kpage, vm
 from rvtest.disk import hold, let_go
 from rvtest.guest import Guest
 from rvtest.machine import Machine
@@ -21,6 +21,7 @@ from rvtest.stage import Stage
 from stories import HUGE, slug
 
 SECONDS = 60
+KERNELS = vm.some_kernels
 
 # Two nodes, to move pages from one to the other; half of each is for what can
 # be moved, so that a block of it can be taken offline.  The rest, a little
