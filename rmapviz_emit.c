@@ -72,7 +72,6 @@ void rv_emit_s64(struct rv_emit *e, s64 value)
  */
 void rv_emit_hex(struct rv_emit *e, u64 value)
 {
-	static const char hex[] = "0123456789abcdef";
 	unsigned int digits = value ? (fls64(value) + 3) / 4 : 1;
 	char *at = rv_emit_room(e, 2 + digits);
 
@@ -81,5 +80,5 @@ void rv_emit_hex(struct rv_emit *e, u64 value)
 	*at++ = '0';
 	*at++ = 'x';
 	while (digits--)
-		*at++ = hex[(value >> (4 * digits)) & 15];
+		*at++ = rv_hex_digit((value >> (4 * digits)) & 15);
 }

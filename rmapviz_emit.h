@@ -117,7 +117,7 @@ static inline void rv_emit_word(struct rv_emit *e, const struct rv_word *word)
 
 static inline char rv_hex_digit(unsigned int value)
 {
-	return value + (value < 10 ? '0' : 'a' - 10);
+	return "0123456789abcdef"[value];
 }
 
 void rv_emit_u64(struct rv_emit *e, u64 value);
