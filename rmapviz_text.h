@@ -54,6 +54,12 @@ static inline void text_gutter(struct seq_file *m, const char *label)
 	seq_printf(m, "%-10s", label);
 }
 
+/* What is left of most rows: nothing. */
+static inline void text_lead(struct seq_file *m, const struct rv_snap *s, u32 i)
+{
+	text_gutter(m, "");
+}
+
 /* A section starts after an empty line. */
 static inline void text_section(struct seq_file *m, const char *label)
 {

@@ -93,11 +93,6 @@ static void text_family(struct seq_file *m, const struct rv_snap *s, u32 i)
 	seq_putc(m, '\n');
 }
 
-static void text_lead_family(struct seq_file *m, const struct rv_snap *s, u32 i)
-{
-	text_gutter(m, "");
-}
-
 static u32 text_number_family(const struct rv_snap *s, u32 i)
 {
 	return rv_root_at(s, i)->root;
@@ -120,7 +115,7 @@ const struct rv_rows rv_text_families = {
 	.count = text_count_families,
 	.head = text_head_families,
 	.line = text_family,
-	.lead = text_lead_family,
+	.lead = text_lead,
 	.number = text_number_family,
 	.like = text_like_family,
 };

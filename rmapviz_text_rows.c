@@ -26,11 +26,6 @@ static u32 text_number(const struct rv_snap *s, u32 i)
 	return i;
 }
 
-static void text_lead(struct seq_file *m, const struct rv_snap *s, u32 i)
-{
-	text_gutter(m, "");
-}
-
 /* ------------------------------------------------------------ anon_vmas -- */
 
 static u32 text_count_avs(const struct rv_snap *s)
