@@ -12,7 +12,7 @@ import pytest
 
 import stories
 from rvtest import kpage, vm
-from rvtest.disk import hold, let_go
+from rvtest.disk import disk_waits, impatient_writeback
 from rvtest.guest import Guest
 from rvtest.machine import Machine
 from rvtest.report import Report
@@ -251,16 +251,6 @@ class Moves(NamedTuple):
     said_then: Said
 
 
-@contextmanager
-def disk_waits(guest: Guest, what: str) -> Iterator[None]:
-    """The next read or write of vdc takes until this is left."""
-    hold(guest, what)
-    try:
-        yield
-    finally:
-        let_go(guest)
-
-
 def move(scene: Scene, page: int) -> bool:
     """Ask the kernel to move it to the other node; whether it has.
 
@@ -378,20 +368,6 @@ def test_a_question_about_a_process_has_no_verdict(scene: Scene) -> None:
 
 
 # ---------------------------------------------- the kernel waits for a disk --
-
-@contextmanager
-def impatient_writeback(guest: Guest) -> Iterator[None]:
-    """What is dirty is written at once, until this is left."""
-    names = ('dirty_expire_centisecs', 'dirty_writeback_centisecs')
-    files = [f'/proc/sys/vm/{name}' for name in names]
-    usual = guest.check(f"cat {' '.join(files)}").split()
-    try:
-        guest.check('; '.join(f'echo 1 >{file}' for file in files))
-        yield
-    finally:
-        guest.check('; '.join(f'echo {value} >{file}'
-                              for value, file in zip(usual, files)))
-
 
 def test_a_page_that_is_being_written_moves_when_it_was(scene: Scene) -> None:
     """Who wants to move it waits for the disk."""

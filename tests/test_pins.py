@@ -7,7 +7,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 import pytest
 
 from rvtest import kpage
-from rvtest.disk import hold, let_go
+from rvtest.disk import disk_waits, impatient_writeback
 from rvtest.guest import Guest
 from rvtest.report import Report
 from rvtest.scene import Scene
@@ -168,17 +168,6 @@ class Held(NamedTuple):
     before: Report
     held: Report
     after: Report
-
-
-@contextmanager
-def disk_waits(guest: Guest, what: str) -> Iterator[None]:
-    """The next read or write of vdc takes until this is left."""
-    hold(guest, what)
-    try:
-        yield
-    finally:
-        if not guest.broken:
-            let_go(guest)
 
 
 def hold_it(scene: Scene, holder: Holder) -> Report:
@@ -474,20 +463,6 @@ def test_the_kernel_pages_out_what_it_was_said_to(case: Fate, judged: Judged
 
 
 # ------------------------------------------------- what takes some doing --
-
-@contextmanager
-def impatient_writeback(guest: Guest) -> Iterator[None]:
-    """What is dirty is written at once, until this is left."""
-    names = ('dirty_expire_centisecs', 'dirty_writeback_centisecs')
-    files = [f'/proc/sys/vm/{name}' for name in names]
-    usual = guest.check(f"cat {' '.join(files)}").split()
-    try:
-        guest.check('; '.join(f'echo 1 >{file}' for file in files))
-        yield
-    finally:
-        guest.undo('; '.join(f'echo {value} >{file}'
-                             for value, file in zip(usual, files)))
-
 
 def test_a_page_on_its_way_to_the_disk_is_for_later(scene: Scene) -> None:
     """Reclaim does not wait for it."""

@@ -3,9 +3,10 @@
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import List, Optional, Type, Union
+from typing import Iterator, List, Optional, Type, Union
 
 from .guest import Guest
 
@@ -62,19 +63,34 @@ class Disks:
         return found
 
 
-def hold(guest: Guest, what: str) -> None:
-    """The next read or write of vdc waits until let_go()."""
+@contextmanager
+def disk_waits(guest: Guest, what: str) -> Iterator[None]:
+    """The next read or write of vdc takes until this is left."""
     _tell(guest, f'break {what}_aio held')
-
-
-def let_go(guest: Guest) -> None:
-    """What waits goes on."""
-    _tell(guest, 'remove_break held')
+    try:
+        yield
+    finally:
+        if not guest.broken:
+            _tell(guest, 'remove_break held')
 
 
 def _tell(guest: Guest, command: str) -> None:
     guest.qmp('human-monitor-command',
               **{'command-line': f'qemu-io vdc "{command}"'})
+
+
+@contextmanager
+def impatient_writeback(guest: Guest) -> Iterator[None]:
+    """What is dirty is written at once, until this is left."""
+    names = ('dirty_expire_centisecs', 'dirty_writeback_centisecs')
+    files = [f'/proc/sys/vm/{name}' for name in names]
+    usual = guest.check(f"cat {' '.join(files)}").split()
+    try:
+        guest.check('; '.join(f'echo 1 >{file}' for file in files))
+        yield
+    finally:
+        guest.undo('; '.join(f'echo {value} >{file}'
+                             for value, file in zip(usual, files)))
 
 
 # What a guest with these disks runs first.
