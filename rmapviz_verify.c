@@ -139,6 +139,17 @@ static bool rv_leaf_hits(const struct rv_scan *sc, const struct rv_leaf *leaf,
 	return true;
 }
 
+static void rv_note_hit(struct rv_scan *sc, struct mm_struct *mm, u64 addr)
+{
+	struct rv_place *place = sc->compare ? rv_table_add(&sc->found) : NULL;
+
+	sc->hits++;
+	if (!place)
+		return;
+	place->mm = (unsigned long)mm;
+	place->addr = addr;
+}
+
 /* Is there a reason to let go of mmap_lock? */
 static bool rv_somebody_waits(struct mm_struct *mm)
 {
@@ -151,23 +162,17 @@ static void rv_scan_vma(struct rv_scan *sc, struct vm_area_struct *vma,
 			unsigned long *addr)
 {
 	struct mm_struct *mm = vma->vm_mm;
-	struct rv_place *place;
 	struct rv_leaf leaf;
 	u64 hit;
 
 	*addr = max(*addr, vma->vm_start);
 	while (rv_next_leaf(mm, addr, vma->vm_end, &leaf)) {
-		if (++sc->snap->scan.entries % RV_SCAN_TURN == 0 &&
+		sc->snap->scan.entries++;
+		if (rv_leaf_hits(sc, &leaf, &hit))
+			rv_note_hit(sc, mm, hit);
+		if (sc->snap->scan.entries % RV_SCAN_TURN == 0 &&
 		    rv_somebody_waits(mm))
 			return;
-		if (!rv_leaf_hits(sc, &leaf, &hit))
-			continue;
-		sc->hits++;
-		place = sc->compare ? rv_table_add(&sc->found) : NULL;
-		if (place) {
-			place->mm = (unsigned long)mm;
-			place->addr = hit;
-		}
 	}
 }
 

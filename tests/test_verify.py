@@ -124,6 +124,31 @@ def test_the_scan_looks_at_the_entries_of_all_processes(
     assert scan['mms'] >= 3 and scan['entries'] > 2000
 
 
+# ------------------------------------------------------- a scan in pieces --
+
+@contextmanager
+def writers(guest: Guest, pid: int) -> Iterator[None]:
+    """Others want the mmap_lock of a process for write, again and again."""
+    guest.check('touch /tmp/writers; for i in 1 2; do while [ -e /tmp/writers '
+                f']; do echo 5 >/proc/{pid}/clear_refs; done & done')
+    try:
+        yield
+    finally:
+        guest.undo('rm /tmp/writers; wait', 120)
+
+
+def test_a_scan_that_is_interrupted_passes_over_no_entry(
+        scene: Scene) -> None:
+    """The zero page is found as often as it was mapped, wherever else."""
+    scene.play('P map M 50000\nP madvise M 0 50000 nohugepage\nP read M')
+    query = f"{scene.pfn('P', 'M')} verify"
+    with writers(scene.guest, scene.pids['P']):
+        answers = [report for error, report in scene.ask_all([query] * 20)
+                   if error == 'ok']
+    assert len(answers) == 20
+    assert min(report['verify']['found'] for report in answers) >= 50000
+
+
 # --------------------------------------------------------- beyond the rmap --
 
 def test_the_scan_finds_the_zero_page_and_rmap_does_not_miss_it(
