@@ -102,6 +102,7 @@ static struct rv_snap *rv_answer(const struct rv_query *q)
 		err = rv_verify(s);
 	err = err ?: rv_name_processes(s);
 	err = err ?: rv_put_in_order(s);
+	err = err ?: rv_judge_history(s);
 	if (err) {
 		rv_snap_free(s);
 		return ERR_PTR(err);

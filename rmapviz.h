@@ -36,6 +36,7 @@ int rv_name_processes(struct rv_snap *s);
 int rv_put_in_order(struct rv_snap *s);
 void rv_judge_reclaim(struct rv_snap *s);
 void rv_judge_migrate(struct rv_snap *s);
+int rv_judge_history(struct rv_snap *s);
 
 void rv_report_prepare(struct rv_snap *s);
 u64 rv_report_items(const struct rv_snap *s);

@@ -282,6 +282,19 @@ static inline void rv_pvmw_init(struct page_vma_mapped_walk *pvmw,
 }
 
 /*
+ * The offset by which anonymous pages of a VMA are known.  It is that of the
+ * VMA's file, if there is one, until 7.3.
+ */
+static inline pgoff_t rv_vma_anon_pgoff(struct vm_area_struct *vma)
+{
+#ifdef RV_HAS_ANON_PGOFF
+	return vma_start_anon_pgoff(vma);
+#else
+	return vma->vm_pgoff;
+#endif
+}
+
+/*
  * Page-table entries that map one page.  page_mapcount() went between 6.1 and
  * 6.12; what follows it is folio_precise_page_mapcount() of
  * fs/proc/internal.h, which answers for /proc/kpagecount.

@@ -425,8 +425,128 @@ static void json_tail(struct seq_file *m, const struct rv_snap *s)
 	rv_emit_char(&e, '}');
 	json_reclaim(&e, s);
 	json_migrate(&e, s);
-	if (!(s->query.opts & RV_OPT_VERIFY))
+	if (!rv_has_history(s))
 		rv_emit(&e, "}\n");
+	rv_emit_end(&e);
+}
+
+/* -------------------------------------------------------------- history -- */
+
+/* What it is to look at so many things for so few hits. */
+static void json_effort(struct rv_emit *e, u64 visits, u64 hits, u64 bytes)
+{
+	json_u64(e, "visits", visits);
+	json_u64(e, "hits", hits);
+	json_u64(e, "waste", visits - hits);
+	json_u64(e, "bytes", bytes);
+}
+
+/* Of a process, whose pages were not walked, only what it takes is known. */
+static void json_effort_of_page(struct rv_emit *e, const struct rv_snap *s,
+				u64 visits, u64 bytes)
+{
+	if (s->query.target != RV_TARGET_PID) {
+		json_effort(e, visits, s->mapped, bytes);
+		return;
+	}
+	rv_emit(e, ", \"visits\": null, \"hits\": null, \"waste\": null");
+	json_u64(e, "bytes", bytes);
+}
+
+static void json_scan(struct rv_emit *e, const struct rv_snap *s)
+{
+	rv_emit(e, ",\n \"history\": {\"scan\": ");
+	if (!(s->query.opts & RV_OPT_VERIFY)) {
+		rv_emit(e, "null");
+		return;
+	}
+	rv_emit(e, "{\"how\": \"measured\"");
+	json_u64(e, "mms", s->scan.mms);
+	json_u64(e, "vmas", s->scan.vmas);
+	json_effort(e, s->scan.entries, s->scan.found, 0);
+	json_u64(e, "until_last", s->scan.until_last);
+	rv_emit_char(e, '}');
+}
+
+static void json_chain_layout(struct rv_emit *e,
+			      const struct rv_chain_layout *layout)
+{
+	rv_emit(e, "{\"line\": ");
+	rv_emit_u64(e, layout->line);
+	json_u64(e, "pointer", layout->pointer);
+	json_u64(e, "nrpte", layout->nrpte);
+	json_u64(e, "blocks", layout->blocks);
+	json_u64(e, "bytes", layout->blocks * layout->line);
+	json_u64(e, "fork_bytes", layout->fork_blocks * layout->line);
+	rv_emit_char(e, '}');
+}
+
+static void json_pte_chain(struct rv_emit *e, const struct rv_snap *s)
+{
+	const struct rv_history *h = &s->history;
+	u32 i;
+
+	if (!rv_has_reclaim(s)) {
+		rv_emit(e, ",\n  \"pte_chain\": null");
+		return;
+	}
+	rv_emit(e, ",\n  \"pte_chain\": {\"how\": \"modelled\"");
+	json_word(e, "form", &rv_chain_words[h->form]);
+	json_effort(e, h->ptes, h->ptes, rv_chain_bytes(h));
+	rv_emit(e, ",\n   \"layouts\": [");
+	for (i = 0; i < RV_CHAIN_LAYOUTS; i++) {
+		if (i)
+			rv_emit(e, ",\n    ");
+		json_chain_layout(e, &h->layouts[i]);
+	}
+	rv_emit(e, "]}");
+}
+
+static void json_objrmap(struct rv_emit *e, const struct rv_snap *s)
+{
+	const struct rv_history *h = &s->history;
+
+	if (!rv_has_objrmap(s)) {
+		rv_emit(e, ",\n  \"objrmap\": null");
+		return;
+	}
+	rv_emit(e, ",\n  \"objrmap\": {\"how\": \"modelled\"");
+	json_u64(e, "list", h->list);
+	if (s->query.target == RV_TARGET_PID)
+		rv_emit(e, ", \"in_range\": null");
+	else
+		json_u64(e, "in_range", h->in_range);
+	json_effort_of_page(e, s, h->list, h->objrmap_bytes);
+	rv_emit_char(e, '}');
+}
+
+static void json_av_avc(struct rv_emit *e, const struct rv_snap *s)
+{
+	if (!rv_has_av_avc(s)) {
+		rv_emit(e, ",\n  \"av_avc\": null");
+		return;
+	}
+	rv_emit(e, ",\n  \"av_avc\": {\"how\": \"measured\"");
+	json_effort_of_page(e, s, s->visited, s->history.av_avc_bytes);
+	json_u64(e, "avs", rv_len(s, RV_AVS));
+	json_u64(e, "avcs", rv_len(s, RV_AVCS));
+	rv_emit_char(e, '}');
+}
+
+static void json_history(struct seq_file *m, const struct rv_snap *s)
+{
+	struct rv_emit e;
+
+	rv_emit_begin(&e, m);
+	if (rv_has_history(s)) {
+		json_scan(&e, s);
+		json_pte_chain(&e, s);
+		json_objrmap(&e, s);
+		json_av_avc(&e, s);
+		rv_emit_char(&e, '}');
+		if (!(s->query.opts & RV_OPT_VERIFY))
+			rv_emit(&e, "}\n");
+	}
 	rv_emit_end(&e);
 }
 
@@ -448,11 +568,7 @@ static void json_head_missing(struct seq_file *m, const struct rv_snap *s)
 
 	rv_emit_begin(&e, m);
 	if (s->query.opts & RV_OPT_VERIFY) {
-		rv_emit(&e, ",\n \"history\": {\"scan\": {\"mms\": ");
-		rv_emit_u64(&e, s->scan.mms);
-		json_u64(&e, "vmas", s->scan.vmas);
-		json_u64(&e, "entries", s->scan.entries);
-		rv_emit(&e, "}},\n \"verify\": {\"found\": ");
+		rv_emit(&e, ",\n \"verify\": {\"found\": ");
 		rv_emit_u64(&e, s->scan.found);
 		json_u64(&e, "changed", s->scan.changed);
 		rv_emit_string(&e, rv_len(s, RV_MISSING) ? ", \"missing\": [" :
@@ -517,6 +633,7 @@ const struct rv_section rv_json_sections[] = {
 	{ json_count_vmas, json_head_vmas, json_vma },
 	{ json_count_ptes, json_head_ptes, json_pte },
 	{ .head = json_tail },
+	{ .head = json_history },
 	{ json_count_missing, json_head_missing, json_missing },
 	{ json_count_extra, json_head_extra, json_extra },
 	{ .head = json_end_verify },

@@ -21,6 +21,7 @@
 #include <linux/sched/signal.h>
 
 #include "rmapviz_collect.h"
+#include "rmapviz_compat.h"
 
 /* A VMA has one AVC per generation of forks; more than this is corruption. */
 #define RV_AVCS_MAX 65536
@@ -68,6 +69,15 @@ static struct rv_vma *rv_new_vma(struct rv_snap *s, struct vm_area_struct *vma,
 	return NULL;
 }
 
+/* Could a page asked for be in the VMA, if that is of its family? */
+static bool rv_has_offset(const struct rv_snap *s, struct vm_area_struct *vma)
+{
+	u64 first = rv_vma_anon_pgoff(vma);
+
+	return s->last_index >= first &&
+	       s->first_index < first + vma_pages(vma);
+}
+
 /**
  * rv_record_vma() - note a VMA, and hold its mm and its file
  * @s: the snapshot
@@ -96,6 +106,7 @@ struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
 	v->start = vma->vm_start;
 	v->end = vma->vm_end;
 	v->pgoff = vma->vm_pgoff;
+	v->in_range = rv_has_offset(s, vma);
 	v->first_avc = RV_NONE;
 	v->nr_avcs = 0;
 	v->visited = false;

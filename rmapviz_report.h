@@ -84,6 +84,7 @@ extern const struct rv_word rv_mapping_words[RV_NR_MAPPINGS];
 extern const struct rv_word rv_level_words[];
 extern const struct rv_word rv_outcome_words[];
 extern const struct rv_word rv_verdict_words[];
+extern const struct rv_word rv_chain_words[];
 
 /* By bit. */
 extern const struct rv_word rv_pte_flag_words[];
@@ -96,6 +97,26 @@ const char *rv_next_page_flag(const struct rv_page *page, u32 *i);
 static inline bool rv_has_reclaim(const struct rv_snap *s)
 {
 	return s->query.target != RV_TARGET_PID && rv_kind_mapped(s->page.kind);
+}
+
+/* What the pte_chains of a usual machine would take, in bytes. */
+static inline u64 rv_chain_bytes(const struct rv_history *h)
+{
+	const struct rv_chain_layout *usual = &h->layouts[RV_CHAIN_USUAL];
+
+	return usual->blocks * usual->line;
+}
+
+/* Had 2.6.11 a way to such a page, or to those of a process?  KSM is younger. */
+static inline bool rv_has_objrmap(const struct rv_snap *s)
+{
+	return s->query.target == RV_TARGET_PID ||
+	       (rv_kind_mapped(s->page.kind) && s->page.kind != RV_KIND_KSM);
+}
+
+static inline bool rv_has_av_avc(const struct rv_snap *s)
+{
+	return s->query.target == RV_TARGET_PID || rv_kind_mapped(s->page.kind);
 }
 
 /* The name of a VMA as /proc/PID/maps would print it, or NULL. */

@@ -202,9 +202,10 @@ struct rv_vma {
 	u32 av; /* its own anon_vma */
 	u32 first_avc;
 	u32 nr_avcs;
-	u8 area;      /* enum rv_area */
-	bool visited; /* the rmap walk called back for it */
-	bool mapped;  /* and found a page asked for there */
+	u8 area;       /* enum rv_area */
+	bool visited;  /* the rmap walk called back for it */
+	bool mapped;   /* and found a page asked for there */
+	bool in_range; /* it has the offset of one in an anon_vma */
 };
 
 enum rv_level {
@@ -391,6 +392,7 @@ struct rv_mismatch {
  * @mms: address spaces looked at
  * @vmas: VMAs looked at
  * @entries: present page-table entries looked at
+ * @until_last: of these, up to the last one that maps a page asked for
  * @found: of these, entries that map a page asked for
  * @changed: disagreements with the walk that were gone at a second look
  */
@@ -398,8 +400,57 @@ struct rv_scan_result {
 	u64 mms;
 	u64 vmas;
 	u64 entries;
+	u64 until_last;
 	u64 found;
 	u64 changed;
+};
+
+enum rv_chain_form {
+	RV_CHAIN_NONE,
+	RV_CHAIN_DIRECT, /* struct page points to the only entry */
+	RV_CHAINED,
+};
+
+/* Sizes of a cache line, times sizes of a pointer. */
+#define RV_CHAIN_LAYOUTS 6
+
+/* The one of a 64-bit kernel on most machines: lines of 64 bytes. */
+#define RV_CHAIN_USUAL 4
+
+/**
+ * struct rv_chain_layout - pte_chains of one geometry
+ * @line: bytes of a block, which is a cache line
+ * @pointer: bytes of a pointer
+ * @nrpte: entries in a block, NRPTE of 2.6.0
+ * @blocks: blocks there would be
+ * @fork_blocks: blocks more, if everybody who maps the pages forked once
+ */
+struct rv_chain_layout {
+	u8 line;
+	u8 pointer;
+	u8 nrpte;
+	u64 blocks;
+	u64 fork_blocks;
+};
+
+/**
+ * struct rv_history - what each era would have had to find the mappings by
+ * @layouts: pte_chains of 2.6.0, by geometry
+ * @ptes: entries that these would point to
+ * @form: enum rv_chain_form, the highest that any page would have
+ * @list: VMAs on the list of 2.6.11
+ * @in_range: of these, VMAs that have the offset of a page asked for
+ * @objrmap_bytes: what the heads of such lists take
+ * @av_avc_bytes: what anon_vmas and AVCs take
+ */
+struct rv_history {
+	struct rv_chain_layout layouts[RV_CHAIN_LAYOUTS];
+	u64 ptes;
+	u8 form;
+	u32 list;
+	u32 in_range;
+	u64 objrmap_bytes;
+	u64 av_avc_bytes;
 };
 
 /* The tables of a snapshot: what each holds, and in which order at last. */
@@ -424,6 +475,7 @@ enum rv_table_id {
  * @reclaim: would reclaim succeed with its folio?
  * @migrate: would its folio be migrated?
  * @scan: what RV_OPT_VERIFY looked at
+ * @history: what each era would have done
  * @sb: of @inode, held as long
  * @inode: of the page cache that the page belongs to, or NULL; held until its
  *	name is known
@@ -432,6 +484,8 @@ enum rv_table_id {
  * @tables: the records, by enum rv_table_id
  * @section_ends: items of the report up to the end of each of its sections
  * @items: of all of them
+ * @first_index: offset of the first page asked for in its object, in pages
+ * @last_index: of the last one
  * @tree_vmas: VMAs in the tree of the page's anon_vma
  * @visited: callbacks of the rmap walk; of KSM it can call back for a VMA again
  * @mapped: of these, callbacks that found a page asked for
@@ -459,6 +513,7 @@ struct rv_snap {
 	struct rv_reclaim reclaim;
 	struct rv_migrate migrate;
 	struct rv_scan_result scan;
+	struct rv_history history;
 	struct super_block *sb;
 	struct inode *inode;
 	unsigned long mm_ptr;
@@ -466,6 +521,8 @@ struct rv_snap {
 	struct rv_table tables[RV_NR_TABLES];
 	u64 section_ends[RV_SECTIONS_MAX];
 	u64 items;
+	u64 first_index;
+	u64 last_index;
 	u32 tree_vmas;
 	u32 visited;
 	u32 mapped;
@@ -518,6 +575,12 @@ static inline bool rv_avc_is_own(const struct rv_snap *s,
 {
 	return avc->av != RV_NONE && avc->vma != RV_NONE &&
 	       avc->av == rv_vma_at(s, avc->vma)->av;
+}
+
+/* Is the question about more than what the page is, and what its walk costs? */
+static inline bool rv_has_history(const struct rv_snap *s)
+{
+	return (s->query.opts & (RV_OPT_BRIEF | RV_OPT_VERIFY)) != RV_OPT_BRIEF;
 }
 
 /* Mappings of the pages asked for that the kernel counts and rmap does not find. */

@@ -394,11 +394,6 @@ static void text_head_verify(struct seq_file *m, const struct rv_snap *s)
 	if (!(s->query.opts & RV_OPT_VERIFY))
 		return;
 	text_section(m, "verify");
-	seq_printf(m, "2.4 would look at %llu mms, %llu VMAs, %llu entries",
-		   s->scan.mms, s->scan.vmas, s->scan.entries);
-	seq_printf(m, ", and find it %llu time%s\n", s->scan.found,
-		   text_plural(s->scan.found));
-	text_gutter(m, "");
 	seq_printf(m, "missing %u, extra %u", rv_len(s, RV_MISSING),
 		   rv_len(s, RV_EXTRA));
 	if (s->scan.changed)
@@ -440,6 +435,7 @@ const struct rv_section rv_text_sections[] = {
 	{ .rows = &rv_text_ptes },
 	{ .head = text_reclaim },
 	{ .head = text_cost },
+	{ .head = text_history },
 	{ .head = text_head_verify },
 	{ text_count_missing, NULL, text_missing },
 	{ text_count_extra, NULL, text_extra },

@@ -102,6 +102,8 @@ static inline void text_bits(struct rv_emit *e, unsigned long bits,
 	}
 }
 
+void text_history(struct seq_file *m, const struct rv_snap *s);
+
 static inline pid_t text_pid(const struct rv_mm *mm)
 {
 	return mm ? mm->pid : 0;

@@ -144,6 +144,7 @@ static void rv_note_hit(struct rv_scan *sc, struct mm_struct *mm, u64 addr)
 	struct rv_place *place = sc->compare ? rv_table_add(&sc->found) : NULL;
 
 	sc->hits++;
+	sc->snap->scan.until_last = sc->snap->scan.entries;
 	if (!place)
 		return;
 	place->mm = (unsigned long)mm;

@@ -378,6 +378,19 @@ static int rv_walk_under_locks(struct rv_walker *w)
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
+/* Which offsets the pages asked for have in their object. */
+static void rv_note_offsets(const struct rv_walker *w)
+{
+	struct rv_snap *s = w->snap;
+
+	s->first_index = rv_folio_pgoff(w->folio);
+	s->last_index = s->first_index + folio_nr_pages(w->folio) - 1;
+	if (w->whole_folio)
+		return;
+	s->first_index += w->pfn - folio_pfn(w->folio);
+	s->last_index = s->first_index;
+}
+
 /*
  * The folio is locked, referenced and mapped.  The family of an anonymous one is
  * recorded before the walk, under the same lock, so that the walk finds no VMA
@@ -394,6 +407,7 @@ static int rv_walk_rmap(struct rv_walker *w)
 		if (IS_ERR_OR_NULL(root))
 			return PTR_ERR_OR_ZERO(root);
 	}
+	rv_note_offsets(w);
 	start = ktime_get_ns();
 	if (root && !w->brief)
 		w->family = rv_record_family(w->snap, root);

@@ -64,6 +64,12 @@ const struct rv_word rv_verdict_words[] = {
 	[RV_MOVES_NEVER] = RV_WORD("no"),
 };
 
+const struct rv_word rv_chain_words[] = {
+	[RV_CHAIN_NONE] = RV_WORD("none"),
+	[RV_CHAIN_DIRECT] = RV_WORD("direct"),
+	[RV_CHAINED] = RV_WORD("chained"),
+};
+
 /* By bit: RV_STAYS_*. */
 const struct rv_word rv_stays_words[] = {
 	RV_WORD("extra-refs"), RV_WORD("dma-pins"),    RV_WORD("writeback"),

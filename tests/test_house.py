@@ -543,7 +543,7 @@ def test_the_example_of_a_report_is_json_and_whole() -> None:
                     text('docs/report.md'))
     assert set(json.loads(example)) == {
         'rmapviz', 'kernel', 'query', 'page', 'walk', 'reclaim', 'migrate',
-        *tables_of_json()}
+        'history', *tables_of_json()}
     assert schema_faults(json.loads(example)) == []
 
 

@@ -147,7 +147,7 @@ def test_words_are_those_of_a_list(sample: str) -> None:
     def is_word(value: Any, way: Way) -> bool:
         return isinstance(value, str) and (
             way[-1] in ('kind', 'mapping', 'role', 'level', 'outcome',
-                        'verdict')
+                        'verdict', 'form', 'how')
             or 'reasons' in way or 'flags' in way and way[0] == 'ptes')
 
     assert passing(sample, is_word, set_to(lambda value: value + 'y')) == []
@@ -188,7 +188,7 @@ def test_the_module_has_the_words_of_the_schema() -> None:
         frozenset(re.findall(r'"([^"]+)"', words)) for words in re.findall(
             r'words\[\w*\] = {(.*?)};',
             (vm.TOP / 'rmapviz_words.c').read_text(), re.DOTALL)}
-    assert len(lists) == 8
+    assert len(lists) == 9
     told = set(closed_lists(json.loads(schema.SCHEMA.read_text())))
     roles_and_mapped = {
         frozenset(('own', 'bridge')),
@@ -260,6 +260,45 @@ CONTRADICTIONS: Dict[str, Tuple[str, Callable[[Report], None], str]] = {
         '$.migrate'),
     'a verdict by drgn': (
         'drgn', _set('migrate', to=None), '$.migrate'),
+    'no history though it is not brief': (
+        'anon', _drop('history'), "'history'"),
+    'a history though it is brief': (
+        'brief', _set('history', to=json.loads(SAMPLES['anon'])['history']),
+        '$.history'),
+    'no history though it is brief, for all is looked at': (
+        'brief-verify-ptrs', _drop('history'), "'history'"),
+    'a scan that nobody asked for': (
+        'anon', _set('history', 'scan', to=json.loads(
+            SAMPLES['verify'])['history']['scan']), '$.history.scan'),
+    'no scan though it was asked for': (
+        'verify', _set('history', 'scan', to=None), '$.history.scan'),
+    'chains of a page that rmap does not map': (
+        'reserved', _set('history', 'pte_chain', to=json.loads(
+            SAMPLES['anon'])['history']['pte_chain']), '$.history.pte_chain'),
+    'chains of no page': (
+        'process', _set('history', 'pte_chain', to=json.loads(
+            SAMPLES['anon'])['history']['pte_chain']), '$.history.pte_chain'),
+    'no chains of a page': (
+        'anon', _set('history', 'pte_chain', to=None), '$.history.pte_chain'),
+    'a chain with entries that do not map the page': (
+        'anon', _set('history', 'pte_chain', 'waste', to=1),
+        '$.history.pte_chain.waste'),
+    'a block with room for one entry more': (
+        'anon', _set('history', 'pte_chain', 'layouts', 1, 'nrpte', to=16),
+        '$.history.pte_chain.layouts[1].nrpte'),
+    'a size of blocks that is not told of': (
+        'anon', _drop('history', 'pte_chain', 'layouts', 5),
+        '$.history.pte_chain.layouts'),
+    'a list for a page that is not of the time of lists': (
+        'anon', _set('page', 'kind', to='ksm'), '$.history.objrmap'),
+    'no list for one that is': (
+        'anon', _set('history', 'objrmap', to=None), '$.history.objrmap'),
+    'visits for no page': (
+        'process', _set('history', 'av_avc', 'visits', to=0),
+        '$.history.av_avc.visits'),
+    'no visits for a page': (
+        'file', _set('history', 'objrmap', 'visits', to=None),
+        '$.history.objrmap.visits'),
     'an index in no object': (
         'reserved', _set('page', 'index', to='0x1'), '$.page.index'),
     'an object and no index': (

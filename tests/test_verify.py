@@ -121,7 +121,7 @@ def test_the_scan_looks_at_the_entries_of_all_processes(
     """And says at how many."""
     scan = quiet.answers[0]['history']['scan']
     note(f'the scan looked at {scan}')
-    assert scan['mms'] >= 3 and scan['entries'] > 2000
+    assert scan['mms'] >= 3 and scan['visits'] > 2000
 
 
 # ------------------------------------------------------- a scan in pieces --

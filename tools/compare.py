@@ -7,9 +7,9 @@ Records are told by what they are, not by their ids: an anon_vma by its
 address, or by the VMAs in its tree where a report has no addresses; a VMA by
 its process and place; an entry by the page that it maps there.  So neither
 ids nor order matter.  What is measured is not compared (walk.lock_ns,
-walk.lock_max_ns, walk.attempts, walk.retries), nor the wording of the
-question, nor a section that only one of the two has (reclaim, migrate,
-history, verify).
+walk.lock_max_ns, walk.attempts, walk.retries, history.scan), nor the wording
+of the question, nor a section that only one of the two has (reclaim, migrate,
+verify).
 
 Exits with 0 if they are the same, 1 if they differ, 2 if there is no telling.
 """
@@ -26,8 +26,8 @@ Table = Dict[str, Facts]
 
 TABLES = ('anon_vmas', 'avcs', 'mms', 'vmas', 'ptes')
 NOT_COMPARED = {'query'}
-OPTIONAL = {'reclaim', 'migrate', 'history', 'verify'}
-MEASURED = {'lock_ns', 'lock_max_ns', 'attempts', 'retries'}
+OPTIONAL = {'reclaim', 'migrate', 'verify'}
+MEASURED = {'lock_ns', 'lock_max_ns', 'attempts', 'retries', 'scan'}
 REFERENCES = {'refcount', 'expected_refs', 'dma_pins', 'extra_refs'}
 
 
@@ -80,7 +80,7 @@ class Naming:
         return 'none' if i is None else self.vmas[i]
 
 
-def comparable(record: Dict[str, Any], ptrs: bool) -> Facts:
+def comparable(record: Dict[str, Any], ptrs: bool) -> Dict[str, Any]:
     """A record with flags in order, and without what is not compared."""
     return {field: sorted(fact) if field == 'flags' else fact
             for field, fact in record.items()
@@ -165,13 +165,21 @@ def top_lines(first: Report, second: Report, ptrs: bool, ignored: Set[str]
             continue
         if field in OPTIONAL and not (field in first and field in second):
             continue
-        one, other = first.get(field), second.get(field)
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from fact_lines(field, comparable(one, ptrs),
-                                  comparable(other, ptrs), ignored)
-        else:
-            yield from fact_lines('report', {field: one}, {field: other},
-                                  ignored)
+        one, other = ({field: report.get(field)}
+                      for report in (first, second))
+        yield from inner_lines('', one, other, ptrs, ignored)
+
+
+def inner_lines(what: str, first: Dict[str, Any], second: Dict[str, Any],
+                ptrs: bool, ignored: Set[str]) -> Iterator[str]:
+    """The same where there may be descriptions inside of them."""
+    first, second = comparable(first, ptrs), comparable(second, ptrs)
+    for field in [field for field in first if field in second]:
+        if isinstance(first[field], dict) and isinstance(second[field], dict):
+            yield from inner_lines(f'{what} {field}'.lstrip(),
+                                   first.pop(field), second.pop(field), ptrs,
+                                   ignored)
+    yield from fact_lines(what or 'report', first, second, ignored)
 
 
 def differences(first: Report, second: Report,
@@ -205,7 +213,7 @@ def load(path: str) -> Report:
         raise Unusable(f'{path}: not a report of rmapviz')
     if 'error' in report:
         raise Unusable(f"{path}: {report.get('query')}: {report['error']}")
-    missing = {'page', 'walk', *TABLES} - report.keys()
+    missing = {'page', 'walk', 'history', *TABLES} - report.keys()
     if missing:
         raise Unusable(f"{path}: without {', '.join(sorted(missing))} "
                        "(brief?)")
