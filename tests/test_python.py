@@ -1,9 +1,12 @@
-"""Debian's python3 runs everything, whatever is first in PATH."""
+"""Debian's python3 runs everything, whatever is first in PATH, with no more
+than tests/vm/deps installs for it.
+"""
 
 import os
+import re
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Set
 
 import pytest
 
@@ -52,3 +55,35 @@ def test_the_broken_one_would_be_noticed(
         broken_python: Dict[str, str]) -> None:
     """By a script that takes what PATH finds."""
     assert 'is broken' in run(['env', 'python3'], broken_python).stdout
+
+
+# ------------------------------------------------- what is there to import --
+
+# Runs a script where modules are missing: those named first, up to a --.
+WITHOUT = '''
+import runpy, sys
+at = sys.argv.index('--')
+sys.modules.update(dict.fromkeys(sys.argv[1:at]))
+sys.argv = sys.argv[at + 1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+'''
+
+
+def modules_of(packages: str) -> Set[str]:
+    """The modules of a list of packages of tests/vm/deps."""
+    found = re.search(rf'(?m)^{packages}=\(([^)]*)\)',
+                      (vm.VM / 'deps').read_text())
+    assert found
+    return set(re.findall(r'\bpython3-(?:pytest-)?(\w+)', found[1]))
+
+
+@pytest.mark.parametrize('script', ('tests/demo', 'tests/bench/run',
+                                    'tests/vm/shell'))
+def test_a_script_needs_no_module_that_only_the_tests_install(script: str
+                                                              ) -> None:
+    """On a machine that has never run them."""
+    missing = modules_of('pytest') - modules_of('run')
+    assert 'pytest' in missing
+    done = run(['/usr/bin/python3', '-c', WITHOUT, *sorted(missing), '--',
+                script, '--help'], dict(os.environ))
+    assert 'Traceback' not in done.stdout, done.stdout
