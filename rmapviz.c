@@ -26,6 +26,7 @@
 #include <linux/uaccess.h>
 
 #include "rmapviz.h"
+#include "rmapviz_listing.h"
 #include "rmapviz_snap.h"
 
 /* What a descriptor's reads are about. */
@@ -50,9 +51,6 @@ struct rv_open {
 /* The last query that was answered to a writer, for those who only read. */
 static struct rv_query rv_last_query;
 static DEFINE_MUTEX(rv_last_query_lock);
-
-static struct dentry *rv_query_file;
-static struct dentry *rv_answer_file;
 
 static void rv_remember(const struct rv_query *q)
 {
@@ -334,31 +332,95 @@ static const struct file_operations rv_answer_fops = {
 	.release = rv_release,
 };
 
+/* ------------------------------------------------------------- listings -- */
+
+static int rv_open_listing(struct file *file, const struct rv_listing_ops *ops)
+{
+	if (!capable(CAP_SYS_ADMIN) || rv_locked_down())
+		return -EPERM;
+	return rv_listing_open(file, ops);
+}
+
+static int rv_open_survey(struct inode *inode, struct file *file)
+{
+	return rv_open_listing(file, &rv_survey_ops);
+}
+
+static int rv_open_families(struct inode *inode, struct file *file)
+{
+	return rv_open_listing(file, &rv_families_ops);
+}
+
+static ssize_t rv_read_listing(struct file *file, char __user *ubuf,
+			       size_t count, loff_t *ppos)
+{
+	return rv_locked_down() ?: rv_listing_read(file, ubuf, count, ppos);
+}
+
+static const struct file_operations rv_survey_fops = {
+	.owner = THIS_MODULE,
+	.open = rv_open_survey,
+	.read = rv_read_listing,
+	.llseek = rv_listing_llseek,
+	.release = rv_listing_release,
+};
+
+static const struct file_operations rv_families_fops = {
+	.owner = THIS_MODULE,
+	.open = rv_open_families,
+	.read = rv_read_listing,
+	.llseek = rv_listing_llseek,
+	.release = rv_listing_release,
+};
+
 /* --------------------------------------------------------------- module -- */
 
-static int __init rv_init(void)
-{
-	int err = rv_locked_down() ?: rv_ksym_init();
+static const struct {
+	const char *name;
+	umode_t mode;
+	const struct file_operations *fops;
+} rv_files[] = {
+	{ KBUILD_MODNAME, 0600, &rv_query_fops },
+	{ KBUILD_MODNAME "_answer", 0400, &rv_answer_fops },
+	{ KBUILD_MODNAME "_survey", 0400, &rv_survey_fops },
+	{ KBUILD_MODNAME "_families", 0400, &rv_families_fops },
+};
 
-	if (err)
-		return err;
-	rv_query_file = debugfs_create_file(KBUILD_MODNAME, 0600, NULL, NULL,
-					    &rv_query_fops);
-	if (IS_ERR(rv_query_file))
-		return PTR_ERR(rv_query_file);
-	rv_answer_file = debugfs_create_file(KBUILD_MODNAME "_answer", 0400,
-					     NULL, NULL, &rv_answer_fops);
-	if (IS_ERR(rv_answer_file)) {
-		debugfs_remove(rv_query_file);
-		return PTR_ERR(rv_answer_file);
+static struct dentry *rv_dentries[ARRAY_SIZE(rv_files)];
+
+static void rv_remove_files(void)
+{
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(rv_files); i++)
+		debugfs_remove(rv_dentries[i]);
+}
+
+static int __init rv_create_files(void)
+{
+	struct dentry *dentry;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(rv_files); i++) {
+		dentry = debugfs_create_file(rv_files[i].name, rv_files[i].mode,
+					     NULL, NULL, rv_files[i].fops);
+		if (IS_ERR(dentry)) {
+			rv_remove_files();
+			return PTR_ERR(dentry);
+		}
+		rv_dentries[i] = dentry;
 	}
 	return 0;
 }
 
+static int __init rv_init(void)
+{
+	return rv_locked_down() ?: rv_ksym_init() ?: rv_create_files();
+}
+
 static void __exit rv_exit(void)
 {
-	debugfs_remove(rv_answer_file);
-	debugfs_remove(rv_query_file);
+	rv_remove_files();
 }
 
 module_init(rv_init);

@@ -20,6 +20,7 @@
 #include "rmapviz_snap.h"
 
 struct anon_vma;
+struct anon_vma_chain;
 struct folio;
 struct mm_struct;
 struct page;
@@ -98,8 +99,19 @@ static inline bool rv_pass_is_lost(const struct rv_snap *s)
 	return s->full && !s->take_what_fits;
 }
 
+/* ------------------------------------------- rmapviz_walk.c: only counts -- */
+
+int rv_walk_counting(struct rv_snap *s, struct folio *folio);
+
 /* ------------------------------------ rmapviz_record.c: below an rmap lock -- */
 
+/* A VMA has one AVC per generation of forks; more than this is corruption. */
+#define RV_AVCS_MAX 65536
+
+/* VMAs between two chances to give up the CPU. */
+#define RV_RECORD_TURN 256
+
+bool rv_is_first_of_av(const struct anon_vma_chain *avc);
 struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
 			     u32 family);
 void rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma,
@@ -147,6 +159,8 @@ struct rv_process_visitor {
 };
 
 int rv_visit_processes(struct rv_process_visitor *v);
+const struct mm_struct *rv_mm_of_process(struct task_struct *leader,
+					 u32 *users);
 
 /* ------------------------------------------- rmapviz_page.c: what a page is -- */
 
@@ -158,6 +172,7 @@ enum rv_held {
 };
 
 bool rv_page_mappable(struct folio *folio);
+u64 rv_page_chain_bytes(struct folio *folio);
 bool rv_page_walkable(struct folio *folio);
 void rv_page_hold_inode(struct folio *folio, struct rv_snap *s);
 void rv_page_describe(struct rv_page *facts, struct page *page,

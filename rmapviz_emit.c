@@ -63,6 +63,11 @@ void rv_emit_s64(struct rv_emit *e, s64 value)
 	rv_emit_u64(e, value < 0 ? -(u64)value : value);
 }
 
+static unsigned int rv_count_hex_digits(u64 value)
+{
+	return value ? (fls64(value) + 3) / 4 : 1;
+}
+
 /**
  * rv_emit_hex() - a number as 0x and hex digits, without leading zeros
  * @e: the item
@@ -72,7 +77,7 @@ void rv_emit_s64(struct rv_emit *e, s64 value)
  */
 void rv_emit_hex(struct rv_emit *e, u64 value)
 {
-	unsigned int digits = value ? (fls64(value) + 3) / 4 : 1;
+	unsigned int digits = rv_count_hex_digits(value);
 	char *at = rv_emit_room(e, 2 + digits);
 
 	if (!at)
@@ -81,4 +86,98 @@ void rv_emit_hex(struct rv_emit *e, u64 value)
 	*at++ = 'x';
 	while (digits--)
 		*at++ = rv_hex_digit((value >> (4 * digits)) & 15);
+}
+
+/**
+ * rv_emit_id() - a blank, and 16 hex digits
+ * @e: the item
+ * @id: the number
+ *
+ * Context: Any.
+ */
+void rv_emit_id(struct rv_emit *e, u64 id)
+{
+	char *at = rv_emit_room(e, 17);
+	int shift;
+
+	if (!at)
+		return;
+	*at++ = ' ';
+	for (shift = 60; shift >= 0; shift -= 4)
+		*at++ = rv_hex_digit((id >> shift) & 15);
+}
+
+/**
+ * rv_emit_blanks() - blanks before something that stands on the right
+ * @e: the item
+ * @blanks: how many; one, if they are fewer
+ *
+ * Context: Any.
+ */
+void rv_emit_blanks(struct rv_emit *e, int blanks)
+{
+	do
+		rv_emit_char(e, ' ');
+	while (--blanks > 0);
+}
+
+/**
+ * rv_emit_u64_right() - a number in decimal, in a column
+ * @e: the item
+ * @value: the number
+ * @width: of the column
+ *
+ * Context: Any.
+ */
+void rv_emit_u64_right(struct rv_emit *e, u64 value, int width)
+{
+	rv_emit_blanks(e, width - rv_count_digits(value));
+	rv_emit_u64(e, value);
+}
+
+/**
+ * rv_emit_s64_right() - the same with a sign
+ * @e: the item
+ * @value: the number
+ * @width: of the column
+ *
+ * Context: Any.
+ */
+void rv_emit_s64_right(struct rv_emit *e, s64 value, int width)
+{
+	if (value >= 0) {
+		rv_emit_u64_right(e, value, width);
+		return;
+	}
+	rv_emit_blanks(e, width - 1 - rv_count_digits(-(u64)value));
+	rv_emit_s64(e, value);
+}
+
+/**
+ * rv_emit_hex_right() - a number in hex, in a column
+ * @e: the item
+ * @value: the number
+ * @width: of the column
+ *
+ * Context: Any.
+ */
+void rv_emit_hex_right(struct rv_emit *e, u64 value, int width)
+{
+	rv_emit_blanks(e, width - 2 - rv_count_hex_digits(value));
+	rv_emit_hex(e, value);
+}
+
+/**
+ * rv_emit_word_right() - a word in a column
+ * @e: the item
+ * @word: the word
+ * @width: of the column
+ *
+ * Context: Any.
+ */
+void rv_emit_word_right(struct rv_emit *e, const struct rv_word *word,
+			int width)
+{
+	rv_emit_blanks(e, width - word->len);
+	rv_emit_word(e, word);
 }

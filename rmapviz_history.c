@@ -35,12 +35,6 @@ static const struct {
 	{ 32, 4 }, { 64, 4 }, { 128, 4 }, { 32, 8 }, { 64, 8 }, { 128, 8 },
 };
 
-/* Blocks that a page with so many mappings has. */
-static u64 rv_chain_blocks(u64 mappings, u32 nrpte)
-{
-	return mappings > 1 ? DIV_ROUND_UP(mappings, nrpte) : 0;
-}
-
 /* Adds pages that are mapped so often; fork would double each mapping. */
 static void rv_add_chains(struct rv_history *h, u64 mappings, u64 pages)
 {
@@ -52,11 +46,12 @@ static void rv_add_chains(struct rv_history *h, u64 mappings, u64 pages)
 		h->form = max_t(u8, h->form,
 				mappings > 1 ? RV_CHAINED : RV_CHAIN_DIRECT);
 	for (i = 0; i < RV_CHAIN_LAYOUTS; i++, layout++) {
-		u64 now = rv_chain_blocks(mappings, layout->nrpte);
+		u64 now = rv_chain_blocks_of(mappings, layout->nrpte);
 
 		layout->blocks += now * pages;
 		layout->fork_blocks +=
-			(rv_chain_blocks(2 * mappings, layout->nrpte) - now) *
+			(rv_chain_blocks_of(2 * mappings, layout->nrpte) -
+			 now) *
 			pages;
 	}
 }

@@ -56,27 +56,6 @@ static void rv_naming_start(struct rv_process_visitor *v)
 	}
 }
 
-/*
- * The mm of a process, and how many of its threads use it: a leader may have
- * exited before the others.
- */
-static const struct mm_struct *rv_mm_of_process(struct task_struct *leader,
-						u32 *users)
-{
-	const struct mm_struct *mm = NULL, *its;
-	struct task_struct *t;
-
-	*users = 0;
-	if (leader->flags & PF_KTHREAD)
-		return NULL;
-	for_each_thread(leader, t) {
-		its = READ_ONCE(t->mm);
-		mm = mm ?: its;
-		*users += its && its == mm;
-	}
-	return mm;
-}
-
 /* Copies pid and comm of a process that uses one of the mms. */
 static void rv_name_mm(struct rv_naming *naming, struct rv_mm *mm,
 		       struct task_struct *leader)

@@ -251,6 +251,29 @@ bool rv_page_walkable(struct folio *folio)
 }
 
 /**
+ * rv_page_chain_bytes() - what pte_chains would take for the pages of a folio
+ * @folio: the folio, referenced
+ *
+ * By their mapcounts, each of which may change meanwhile; see rmapviz_history.c.
+ *
+ * Context: Any.
+ * Return: bytes, on a machine with the usual cache lines and pointers.
+ */
+u64 rv_page_chain_bytes(struct folio *folio)
+{
+	long i, pages = folio_nr_pages(folio);
+	u64 blocks = 0;
+
+	if (folio_test_hugetlb(folio))
+		blocks = pages * rv_chain_blocks(rv_folio_mapcount(folio));
+	else
+		for (i = 0; i < pages; i++)
+			blocks += rv_chain_blocks(
+				rv_page_mapcount(folio, folio_page(folio, i)));
+	return blocks * RV_CHAIN_LINE;
+}
+
+/**
  * rv_page_hold_inode() - hold the inode whose page cache a folio is in
  * @folio: the folio, locked
  * @s: where the references go, to be dropped by rv_snap_put_refs()

@@ -23,12 +23,6 @@
 #include "rmapviz_collect.h"
 #include "rmapviz_compat.h"
 
-/* A VMA has one AVC per generation of forks; more than this is corruption. */
-#define RV_AVCS_MAX 65536
-
-/* VMAs between two chances to give up the CPU. */
-#define RV_RECORD_TURN 256
-
 /* The lock of a family is its root's, which is alive as long as it is held. */
 static void rv_assert_family_locked(const struct rv_snap *s, u32 family)
 {
@@ -133,12 +127,18 @@ static void rv_record_av(struct rv_snap *s, const struct anon_vma *av,
 	};
 }
 
-/*
+/**
+ * rv_is_first_of_av() - is it the AVC by which its anon_vma is noted?
+ * @avc: the AVC, met on the list of a VMA
+ *
  * Every AVC is in the tree of its anon_vma, and one is the first there; so each
  * anon_vma is noted once.  An AVC that fork has just put on the list is in no tree
  * yet (mm/rmap.c, anon_vma_fork()), and its anon_vma may have an empty one.
+ *
+ * Context: The root's lock is held for read.
+ * Return: true for one AVC of each anon_vma.
  */
-static bool rv_is_first_of_av(const struct anon_vma_chain *avc)
+bool rv_is_first_of_av(const struct anon_vma_chain *avc)
 {
 	const struct rb_node *first =
 		READ_ONCE(avc->anon_vma->rb_root.rb_leftmost);

@@ -14,6 +14,7 @@
 #define RMAPVIZ_SNAP_H
 
 #include <linux/bits.h>
+#include <linux/kernel.h>
 #include <linux/limits.h>
 #include <linux/sched.h>
 #include <linux/types.h>
@@ -414,8 +415,24 @@ enum rv_chain_form {
 /* Sizes of a cache line, times sizes of a pointer. */
 #define RV_CHAIN_LAYOUTS 6
 
-/* The one of a 64-bit kernel on most machines: lines of 64 bytes. */
+/* The one of a 64-bit kernel on most machines. */
 #define RV_CHAIN_USUAL 4
+#define RV_CHAIN_LINE  64
+#define RV_CHAIN_NRPTE 7
+
+/*
+ * Blocks for a page that is mapped so often: all are full but one, and a page
+ * that is mapped once needs none (page_add_rmap() of mm/rmap.c, 2.6.0).
+ */
+static inline u64 rv_chain_blocks_of(u64 mappings, u32 nrpte)
+{
+	return mappings > 1 ? DIV_ROUND_UP(mappings, nrpte) : 0;
+}
+
+static inline u64 rv_chain_blocks(u64 mappings)
+{
+	return rv_chain_blocks_of(mappings, RV_CHAIN_NRPTE);
+}
 
 /**
  * struct rv_chain_layout - pte_chains of one geometry
@@ -480,6 +497,7 @@ enum rv_table_id {
  * @inode: of the page cache that the page belongs to, or NULL; held until its
  *	name is known
  * @mm_ptr: the mm asked about, for RV_TARGET_PID
+ * @root_ptr: the root of the page's family
  * @page_file: what that file is called, or NULL
  * @tables: the records, by enum rv_table_id
  * @section_ends: items of the report up to the end of each of its sections
@@ -517,6 +535,7 @@ struct rv_snap {
 	struct super_block *sb;
 	struct inode *inode;
 	unsigned long mm_ptr;
+	unsigned long root_ptr;
 	char *page_file;
 	struct rv_table tables[RV_NR_TABLES];
 	u64 section_ends[RV_SECTIONS_MAX];
@@ -541,6 +560,54 @@ struct rv_snap {
 	bool inconsistent;
 	bool interned;
 };
+
+/* ----------------------------------------------------------- listings -- */
+
+/**
+ * struct rv_survey_line - one mapped folio
+ * @page: its first page
+ * @walked: the walk was done; if not, somebody else had the folio or a lock
+ * @visited: VMAs that it came to
+ * @mapped: of these, VMAs that map any page of it
+ * @family: stands for the root of its anon_vmas or for its file; 0 for none
+ * @chain_bytes: what pte_chains would take for its pages
+ */
+struct rv_survey_line {
+	const struct rv_page *page;
+	bool walked;
+	u32 visited;
+	u32 mapped;
+	u64 family;
+	u64 chain_bytes;
+};
+
+/**
+ * struct rv_family_line - one family of anon_vmas
+ * @family: stands for its root
+ * @pid: a process that has a VMA of it
+ * @comm: and what that is called
+ * @processes: address spaces that have some
+ * @vmas: VMAs, all of them in the tree of the root, and below its lock
+ * @avs: anon_vmas
+ * @avcs: AVCs of the VMAs
+ * @depth: levels below the root
+ * @bytes: what anon_vmas and AVCs take
+ * @fork_bytes: what the next fork of the process with most of the VMAs would add
+ */
+struct rv_family_line {
+	u64 family;
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+	u32 processes;
+	u32 vmas;
+	u32 avs;
+	u32 avcs;
+	u32 depth;
+	u64 bytes;
+	u64 fork_bytes;
+};
+
+/* ------------------------------------------------ records of a snapshot -- */
 
 /* How many records a table has. */
 static inline u32 rv_len(const struct rv_snap *s, enum rv_table_id id)

@@ -76,3 +76,28 @@ int rv_visit_processes(struct rv_process_visitor *v)
 	} while (err == -EAGAIN && ++tries < RV_TASKS_TRIES);
 	return err;
 }
+
+/**
+ * rv_mm_of_process() - the address space of a process
+ * @leader: its thread group leader, which may have exited before the others
+ * @users: set to the number of its threads that use it
+ *
+ * Context: Under RCU.
+ * Return: the mm, on which nothing is held; NULL for a kernel thread, or if all
+ * have left it.
+ */
+const struct mm_struct *rv_mm_of_process(struct task_struct *leader, u32 *users)
+{
+	const struct mm_struct *mm = NULL, *its;
+	struct task_struct *t;
+
+	*users = 0;
+	if (leader->flags & PF_KTHREAD)
+		return NULL;
+	for_each_thread(leader, t) {
+		its = READ_ONCE(t->mm);
+		mm = mm ?: its;
+		*users += its && its == mm;
+	}
+	return mm;
+}

@@ -64,6 +64,7 @@
  * @folio: its folio, while it is locked and walked
  * @whole_folio: every page of the folio is asked for
  * @brief: only count
+ * @every_kind: pages of KSM as well, whose walk can come to an entry twice
  * @next_vma: the record of the VMA that is to be met next in a family
  * @hugetlb: the folio is one of hugetlb
  * @vma_counts: accesses through the VMA that is visited count as references
@@ -79,6 +80,7 @@ struct rv_walker {
 	struct folio *folio;
 	bool whole_folio;
 	bool brief;
+	bool every_kind;
 	bool hugetlb;
 	bool vma_counts;
 	u32 next_vma;
@@ -358,13 +360,19 @@ static struct anon_vma *rv_lock_root(struct rv_walker *w)
 	return locked ? root : ERR_PTR(-EAGAIN);
 }
 
+/* Is nothing of the folio to be recorded? */
+static bool rv_only_counts(const struct rv_walker *w, struct folio *folio)
+{
+	return w->brief && (w->every_kind || !folio_test_ksm(folio));
+}
+
 /* Hands the root's lock, if there is one, over to the kernel's walk. */
 static int rv_walk_under_locks(struct rv_walker *w)
 {
-	const bool ksm = folio_test_ksm(w->folio);
 	struct rmap_walk_control rwc = {
 		.arg = w,
-		.rmap_one = w->brief && !ksm ? rv_rmap_one_brief : rv_rmap_one,
+		.rmap_one = rv_only_counts(w, w->folio) ? rv_rmap_one_brief :
+							  rv_rmap_one,
 		.anon_lock = rv_hand_over_lock,
 	};
 
@@ -408,6 +416,7 @@ static int rv_walk_rmap(struct rv_walker *w)
 			return PTR_ERR_OR_ZERO(root);
 	}
 	rv_note_offsets(w);
+	w->snap->root_ptr = (unsigned long)root;
 	start = ktime_get_ns();
 	if (root && !w->brief)
 		w->family = rv_record_family(w->snap, root);
@@ -433,7 +442,7 @@ static int rv_look_for_room(struct rv_walker *w, struct folio *folio)
 	u32 all = max(rv_folio_mapcount(folio), 0) + RV_VMAS_MORE;
 	bool anon = folio_test_anon(folio), ksm = folio_test_ksm(folio);
 
-	if (w->brief && !ksm)
+	if (rv_only_counts(w, folio))
 		return 0;
 	rv_snap_want(s, RV_VMAS, vmas);
 	rv_snap_want(s, RV_PTES, w->whole_folio ? all : vmas);
@@ -457,7 +466,9 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 
 	rv_assert_folio_locked(folio);
 	if (rv_page_mappable(folio)) {
-		rv_page_hold_inode(folio, s);
+		/* Who wants every kind asks for no names. */
+		if (!w->every_kind)
+			rv_page_hold_inode(folio, s);
 		w->folio = folio;
 		/* It may have been mapped, or merged, since the first look. */
 		if (rv_page_walkable(folio))
@@ -774,4 +785,37 @@ struct rv_snap *rv_walk(const struct rv_query *q)
 		return ERR_PTR(err);
 	}
 	return s;
+}
+
+/**
+ * rv_walk_counting() - count who maps a folio, and nothing else
+ * @s: the snapshot of a query with RV_OPT_BRIEF and RV_OPT_FOLIO, from which only
+ *	the counts of an earlier walk are taken back
+ * @folio: the folio, referenced
+ *
+ * One attempt, which takes no reference and no memory.  Of a KSM page, entries
+ * are counted as often as the kernel comes to them.
+ *
+ * Context: Process context, may sleep; no locks held.
+ * Return: 0, -EAGAIN if somebody else has the folio or a lock, or -EINTR.
+ */
+int rv_walk_counting(struct rv_snap *s, struct folio *folio)
+{
+	struct rv_walker w = {
+		.snap = s,
+		.page = &folio->page,
+		.pfn = folio_pfn(folio),
+		.whole_folio = true,
+		.brief = true,
+		.every_kind = true,
+		.family = RV_NONE,
+	};
+
+	memset(&s->page, 0, sizeof(s->page));
+	s->visited = 0;
+	s->mapped = 0;
+	s->entries = 0;
+	s->root_ptr = 0;
+	s->reclaim.found = 0;
+	return rv_walk_folio(&w, folio);
 }

@@ -26,18 +26,24 @@ static const char usage[] =
 	"usage: ask QUERY...   ask one question; the words are joined by blanks\n"
 	"       ask -          one query a line on standard input\n"
 	"       ask -r FILE    write the bytes of FILE as they are\n"
+	"       ask -o FILE    only read another file\n"
 	"       ask -d CAP ... first drop a capability, by number\n";
 
-static int open_rmapviz(void)
+static int open_file(const char *name, int flags)
 {
-	int fd = open(RMAPVIZ, O_RDWR | O_CLOEXEC);
+	int fd = open(name, flags | O_CLOEXEC);
 
 	if (fd < 0) {
-		fprintf(stderr, "ask: %s: %s (%s)\n", RMAPVIZ, errname(errno),
+		fprintf(stderr, "ask: %s: %s (%s)\n", name, errname(errno),
 			strerror(errno));
 		exit(TROUBLE);
 	}
 	return fd;
+}
+
+static int open_rmapviz(void)
+{
+	return open_file(RMAPVIZ, O_RDWR);
 }
 
 /* 0 or an errno; a short write is told apart from success */
@@ -118,6 +124,11 @@ static int ask_file(const char *name)
 	return ask(buf, len);
 }
 
+static int read_file(const char *name)
+{
+	return copy_answer(open_file(name, O_RDONLY)) ? TROUBLE : ANSWERED;
+}
+
 static int ask_words(char *words[])
 {
 	char query[4096] = "";
@@ -162,6 +173,8 @@ int main(int argc, char *argv[])
 		return ask_lines();
 	if (argc == 3 && !strcmp(argv[1], "-r"))
 		return ask_file(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], "-o"))
+		return read_file(argv[2]);
 	if (argc > 1 && argv[1][0] != '-')
 		return ask_words(argv + 1);
 	fputs(usage, stderr);
