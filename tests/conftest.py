@@ -172,7 +172,9 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
         terminalreporter.section('notes')
         for line in notes:
             terminalreporter.line(line)
-    if os.environ.get('TESTED'):
+    # a worker of xdist has seen some of them only, and is not the last
+    worker = hasattr(terminalreporter.config, 'workerinput')
+    if os.environ.get('TESTED') and not worker:
         tested.write(reports)
 
 

@@ -1,9 +1,15 @@
 """What tests stand on has to fail where it should; no guest boots for this."""
 
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import List
 
 import pytest
 
+from rvtest import vm
 from rvtest.guest import complaints
 from rvtest.stage import Once
 
@@ -81,3 +87,44 @@ def test_what_is_seen_is_looked_at_once() -> None:
     once()
     once()
     assert calls == ['look']
+
+
+def git(tree: Path, *words: str) -> str:
+    """What git says in a directory."""
+    return subprocess.run(
+        ['git', '-c', 'user.name=t', '-c', 'user.email=t@t', *words], cwd=tree,
+        check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What is here, in a repository of its own, all of it committed."""
+    for name in git(vm.TOP, 'ls-files').splitlines():
+        if (vm.TOP / name).exists():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(vm.TOP / name, tmp_path / name)
+    git(tmp_path, 'init', '-q')
+    git(tmp_path, 'add', '-A', '-f')
+    git(tmp_path, 'commit', '-qm', 'all of it')
+    return tmp_path
+
+
+def commits_named(tree: Path) -> List[str]:
+    """The commits of docs/tested.md, after tests by two workers."""
+    subprocess.run(
+        ['/usr/bin/python3', '-m', 'pytest', '-q', '--numprocesses=2',
+         'tests/test_harness.py', '-k', 'complaint'], cwd=tree, check=True,
+        env={**os.environ, 'TESTED': '1', 'PYTHONDONTWRITEBYTECODE': '1'},
+        stdout=subprocess.DEVNULL)
+    return re.findall(r'test_harness .* (\S+) \|',
+                      (tree / 'docs/tested.md').read_text())
+
+
+def test_what_was_tested_is_dirty_only_if_something_was_changed(
+        checkout: Path) -> None:
+    """The page that says so is no change, nor are workers who write it."""
+    head = git(checkout, 'rev-parse', '--short=12', 'HEAD').strip()
+    for _ in range(2):
+        assert commits_named(checkout) == [head]
+    (checkout / 'Kbuild').write_text('')
+    assert commits_named(checkout) == [f'{head}-dirty']

@@ -40,11 +40,16 @@ def _kernel(report: Any) -> str:
     return ''
 
 
+def _git(*words: str) -> str:
+    return subprocess.run(['git', *words], cwd=vm.TOP, check=True, text=True,
+                          stdout=subprocess.PIPE).stdout.strip()
+
+
 def _commit() -> str:
-    done = subprocess.run(
-        ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
-        cwd=vm.TOP, check=True, text=True, stdout=subprocess.PIPE)
-    return done.stdout.strip()
+    """What was tested; what runs have written here before is no change."""
+    changed = _git('status', '--porcelain', '--untracked-files=no', '--', '.',
+                   f':!{_FILE.relative_to(vm.TOP)}')
+    return _git('rev-parse', '--short=12', 'HEAD') + '-dirty' * bool(changed)
 
 
 def write(reports: List[Any]) -> None:
