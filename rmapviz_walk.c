@@ -50,7 +50,7 @@
 /* Room for more VMAs than map the page. */
 #define RV_VMAS_MORE 8
 
-/* Attempts for a page without a count of which nothing else is known. */
+/* Attempts for a page whose count may be frozen. */
 #define RV_FROZEN_LOOKS 3
 
 /* Passes lost for want of room before -EAGAIN: whatever is asked for grows. */
@@ -520,6 +520,15 @@ static int rv_walk_device_page(struct rv_walker *w, u64 pfn)
 	return 0;
 }
 
+/*
+ * Whoever freezes the count of a folio, to migrate or split it, or to reclaim it,
+ * has locked it; and what is counted again is not free.
+ */
+static bool rv_may_be_frozen(const struct rv_page *page, struct folio *folio)
+{
+	return page->flags & BIT(PG_locked) || folio_ref_count(folio);
+}
+
 /* Pin, then recheck that the pin is on the folio that was looked at. */
 static int rv_walk_pfn(struct rv_walker *w, u64 pfn)
 {
@@ -534,9 +543,9 @@ static int rv_walk_pfn(struct rv_walker *w, u64 pfn)
 	if (!folio_try_get(folio)) {
 		/* Free, or of a kind that keeps no count: nothing maps it. */
 		rv_page_describe(&w->snap->page, w->page, folio, RV_HELD_NOT);
-		/* Or just frozen, to be migrated or split. */
 		if (w->snap->page.kind == RV_KIND_OTHER &&
-		    w->snap->retries < RV_FROZEN_LOOKS)
+		    w->snap->retries < RV_FROZEN_LOOKS &&
+		    rv_may_be_frozen(&w->snap->page, folio))
 			return -EAGAIN;
 		return 0;
 	}

@@ -123,6 +123,35 @@ def test_pages_that_were_just_freed_are_free(scene: Scene,
     note(f'{waiting} of {len(got)} wait in per-CPU lists')
 
 
+def test_a_frame_that_is_nobodys_to_count_is_not_waited_for(
+        scene: Scene, note: Note) -> None:
+    """It is none that will be counted again in a moment."""
+    flags = kpage.kpageflags(scene.guest)
+    silent = [pfn for pfn, some in enumerate(flags)
+              if kpage.kind(some) == 'unknown']
+    some = random.Random(SEED).sample(silent, min(10 * SAMPLE, len(silent)))
+    reports = [report for error, report
+               in scene.ask_all(f'{pfn} brief' for pfn in some)
+               if error == 'ok' and report['page']['kind'] == 'other'
+               and report['page']['refcount'] == 0]
+    assert [report for report in reports if report['walk']['retries']] == []
+    note(f'{len(reports)} such frames')
+
+
+def test_a_page_whose_count_is_frozen_is_looked_at_again(scene: Scene
+                                                         ) -> None:
+    """For it is frozen only while it is moved or split."""
+    scene.story('P map M 1\nP write M')
+    pfn = scene.pfn('P', 'M')
+    scene.guest.check(f'insmod /lib/rmapviz_hold.ko pfn={pfn} frozen=1')
+    try:
+        report = scene.ask(f'{pfn} brief')
+    finally:
+        scene.guest.undo('rmmod rmapviz_hold')
+    assert (report['page']['refcount'], report['walk']['retries']) == (0, 3)
+    assert scene.ask(f'{pfn}')['page']['kind'] == 'anon'
+
+
 def test_a_poisoned_page_is_said_to_be_poisoned(scene: Scene,
                                                 note: Note) -> None:
     """One that the hardware, so it seems, has given up."""

@@ -3,8 +3,9 @@
  * rmapviz_hold - keep a page busy, to see what happens to who asks for it
  *
  * While it is loaded, it holds the folio lock or the rmap lock (for write) of
- * the page that its parameters name, or counts a mapping that is not there.  For
- * tests only: reclaim, migration and exit wait as long as it stays.
+ * the page that its parameters name, or counts a mapping that is not there, or
+ * lets its count be frozen, as it is for a moment while it is migrated or split.
+ * For tests only: reclaim, migration and exit wait as long as it stays.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -28,6 +29,10 @@ static bool mapcount;
 module_param(mapcount, bool, 0);
 MODULE_PARM_DESC(mapcount, "hold no lock, but let it be mapped once too often");
 
+static bool frozen;
+module_param(frozen, bool, 0);
+MODULE_PARM_DESC(frozen, "hold the folio lock, and freeze its count as well");
+
 static struct page *head;
 static struct task_struct *holder;
 static DECLARE_COMPLETION(held);
@@ -46,6 +51,7 @@ static struct rw_semaphore *rmap_lock(void)
 static int hold(void *unused)
 {
 	struct rw_semaphore *lock = rmap_lock();
+	int count = page_count(head);
 
 	if (mapcount)
 		atomic_inc(&head->_mapcount);
@@ -53,9 +59,13 @@ static int hold(void *unused)
 		down_write(lock);
 	else
 		lock_page(head);
+	if (frozen && !page_ref_freeze(head, count))
+		frozen = false;
 	complete(&held);
 	while (!kthread_should_stop())
 		schedule_timeout_interruptible(HZ);
+	if (frozen)
+		page_ref_unfreeze(head, count);
 	if (mapcount)
 		atomic_dec(&head->_mapcount);
 	else if (rmap)
