@@ -22,6 +22,16 @@ static unsigned long rv_mapping_word(const struct folio *folio)
 	return (unsigned long)READ_ONCE(folio->mapping);
 }
 
+/* A section is online as a whole, so within one there is nothing to be asked. */
+static struct page *rv_page_before(struct page *page, unsigned long distance)
+{
+	unsigned long pfn = page_to_pfn(page), before = pfn - distance;
+
+	if (pfn_to_section_nr(before) == pfn_to_section_nr(pfn))
+		return page - distance;
+	return pfn_to_online_page(before);
+}
+
 /*
  * A free block keeps its order in its first page only.  Nothing is locked, so
  * a block that is being taken apart may be missed.
@@ -29,14 +39,15 @@ static unsigned long rv_mapping_word(const struct folio *folio)
 static bool rv_page_is_free(struct page *page)
 {
 	unsigned long pfn = page_to_pfn(page);
+	struct page *block;
 	unsigned int order;
 
 	if (page_ref_count(page))
 		return false;
 	for (order = 0; order <= RV_ORDER_MAX; order++) {
 		unsigned long head = pfn & ~((1UL << order) - 1);
-		struct page *block = pfn_to_online_page(head);
 
+		block = rv_page_before(page, pfn - head);
 		if (!block)
 			return false;
 		if (PageBuddy(block)) {

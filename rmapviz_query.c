@@ -149,7 +149,7 @@ static bool rv_contradicts(const struct rv_query *q)
 int rv_query_parse(struct rv_query *q, const char *buf, size_t len)
 {
 	char line[RV_QUERY_MAX + 1];
-	char *at = line;
+	char *at;
 	int err;
 
 	memset(q, 0, sizeof(*q));
@@ -162,8 +162,9 @@ int rv_query_parse(struct rv_query *q, const char *buf, size_t len)
 	/* One line, and no more; kstrtoull() would take a newline of its own. */
 	if (strlen(line) != len || strchr(line, '\n'))
 		return -EINVAL;
-	strscpy(q->text, strim(line), sizeof(q->text));
-	strscpy(line, q->text, sizeof(line));
+	at = strim(line);
+	/* Words will be cut out of the line. */
+	memcpy(q->text, at, strlen(at) + 1);
 
 	err = rv_parse_target(q, &at) ?: rv_parse_rest(q, &at);
 	if (!err && rv_contradicts(q))

@@ -520,7 +520,9 @@ void rv_snap_free(struct rv_snap *s)
 	rv_for_each(file, s, RV_FILES)
 		kfree(file->name);
 	rv_for_each_table(t, s)
-		rv_table_free(t);
+		/* Most tables of most snapshots never had room. */
+		if (t->rec || t->slot)
+			rv_table_free(t);
 	kfree(s->page_file);
 	kfree(s);
 }

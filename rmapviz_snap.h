@@ -538,8 +538,8 @@ struct rv_snap {
 	unsigned long root_ptr;
 	char *page_file;
 	struct rv_table tables[RV_NR_TABLES];
-	u64 section_ends[RV_SECTIONS_MAX];
-	u64 items;
+	u32 section_ends[RV_SECTIONS_MAX];
+	u32 items;
 	u64 first_index;
 	u64 last_index;
 	u32 tree_vmas;

@@ -437,13 +437,14 @@ static int rv_walk_rmap(struct rv_walker *w)
  */
 static int rv_look_for_room(struct rv_walker *w, struct folio *folio)
 {
-	struct rv_snap *s = w->snap;
-	u32 vmas = max(rv_page_mapcount(folio, w->page), 0) + RV_VMAS_MORE;
-	u32 all = max(rv_folio_mapcount(folio), 0) + RV_VMAS_MORE;
 	bool anon = folio_test_anon(folio), ksm = folio_test_ksm(folio);
+	struct rv_snap *s = w->snap;
+	u32 vmas, all;
 
 	if (rv_only_counts(w, folio))
 		return 0;
+	vmas = max(rv_page_mapcount(folio, w->page), 0) + RV_VMAS_MORE;
+	all = max(rv_folio_mapcount(folio), 0) + RV_VMAS_MORE;
 	rv_snap_want(s, RV_VMAS, vmas);
 	rv_snap_want(s, RV_PTES, w->whole_folio ? all : vmas);
 	if (anon) {
