@@ -167,10 +167,12 @@ static void *rv_seq_start(struct seq_file *m, loff_t *pos)
 
 static void *rv_seq_next(struct seq_file *m, void *v, loff_t *pos)
 {
-	++*pos;
+	const struct rv_open *open = m->private;
+
+	*pos = open->snap ? rv_report_next(open->snap, *pos) : *pos + 1;
 	/* An item may print nothing, and a million of them, too. */
 	cond_resched();
-	return rv_at_end(m->private, *pos) ? NULL : pos;
+	return rv_at_end(open, *pos) ? NULL : pos;
 }
 
 static void rv_seq_stop(struct seq_file *m, void *v)

@@ -40,6 +40,7 @@ int rv_judge_history(struct rv_snap *s);
 
 void rv_report_prepare(struct rv_snap *s);
 u64 rv_report_items(const struct rv_snap *s);
+u64 rv_report_next(const struct rv_snap *s, u64 item);
 void rv_report_show(struct seq_file *m, const struct rv_snap *s, u64 item);
 void rv_report_usage(struct seq_file *m);
 

@@ -9,7 +9,8 @@
  * that is shown.
  *
  * Nothing is kept between two rows, which seq_file may ask for again: what is
- * to become of a row is seen from those before it, and from the next one.
+ * to become of a row is seen from those before it, and how many go with it from
+ * those that follow.  They are then passed over.
  */
 #include <linux/sched.h>
 #include <linux/seq_file.h>
@@ -49,53 +50,87 @@ static u32 fold_period(const struct rv_snap *s, const struct rv_rows *rows,
 	return 0;
 }
 
-/* How many are left out in a row, up to this one. */
+/*
+ * Is the row after one that is left out left out in the same period?  What comes
+ * before it is known to repeat.
+ */
+static bool fold_goes_on(const struct rv_snap *s, const struct rv_rows *rows,
+			 u32 i, u32 period)
+{
+	u32 shorter;
+
+	if (i + 1 == rows->count(s) || !rows->like(s, i + 1, i + 1 - period))
+		return false;
+	for (shorter = 1; shorter < period; shorter++)
+		if (fold_repeats(s, rows, i + 1, shorter))
+			return false;
+	return true;
+}
+
+/* The period of a row that is left out, in a table that is folded, or 0. */
+static u32 fold_period_of(const struct rv_snap *s, const struct rv_rows *rows,
+			  u32 i)
+{
+	if (rows->count(s) <= FOLD_ROWS_MAX || s->query.opts & RV_OPT_FULL)
+		return 0;
+	return fold_period(s, rows, i);
+}
+
+/* How many are left out in a row, from this one on. */
 static u32 fold_length(const struct rv_snap *s, const struct rv_rows *rows,
 		       u32 i, u32 period)
 {
 	u32 n = 1;
 
-	while (n <= i && fold_period(s, rows, i - n) == period) {
+	while (period && fold_goes_on(s, rows, i + n - 1, period)) {
 		n++;
 		cond_resched();
 	}
 	return n;
 }
 
-/* The last of n rows that are left out stands for all of them. */
+/* The first of n rows that are left out stands for all of them. */
 static void fold_line(struct seq_file *m, const struct rv_snap *s,
 		      const struct rv_rows *rows, u32 i, u32 n, u32 period)
 {
-	rows->lead(m, s, i);
+	rows->lead(m, s, i + n - 1);
 	seq_printf(m, "%u more like ", n);
 	if (period > 1)
 		seq_printf(m, "%s%u to ", rows->name,
-			   rows->number(s, i - n - period + 1));
+			   rows->number(s, i - period));
 	seq_printf(m, "%s%u; full shows all\n", rows->name,
-		   rows->number(s, i - n));
+		   rows->number(s, i - 1));
 }
 
 /**
- * rv_fold_show() - print a row, or nothing, or one line for many
+ * rv_fold_length() - for how many rows one stands when it is shown
+ * @s: the snapshot
+ * @rows: the table
+ * @i: the row, which is the first or comes after those of another
+ *
+ * Context: Process context, may sleep.
+ * Return: their number, itself included.
+ */
+u32 rv_fold_length(const struct rv_snap *s, const struct rv_rows *rows, u32 i)
+{
+	return fold_length(s, rows, i, fold_period_of(s, rows, i));
+}
+
+/**
+ * rv_fold_show() - print a row, or one line for many
  * @m: where to print
  * @s: the snapshot
  * @rows: the table
- * @i: the row
+ * @i: the row, one that rv_fold_length() leads to
  *
  * Context: Process context, may sleep.
  */
 void rv_fold_show(struct seq_file *m, const struct rv_snap *s,
 		  const struct rv_rows *rows, u32 i)
 {
-	u32 len = rows->count(s), period = 0, n = 1;
+	u32 period = fold_period_of(s, rows, i);
+	u32 n = fold_length(s, rows, i, period);
 
-	if (len > FOLD_ROWS_MAX && !(s->query.opts & RV_OPT_FULL))
-		period = fold_period(s, rows, i);
-	if (period) {
-		if (i + 1 < len && fold_period(s, rows, i + 1) == period)
-			return;
-		n = fold_length(s, rows, i, period);
-	}
 	/* One row is as short as a line that stands for it. */
 	if (n > 1)
 		fold_line(m, s, rows, i, n, period);

@@ -53,6 +53,19 @@ u64 rv_report_items(const struct rv_snap *s)
 	return s->items;
 }
 
+/* The section that an item is of; the item is then one of that. */
+static const struct rv_section *rv_section_of(const struct rv_snap *s,
+					      u64 *item)
+{
+	u32 i = 0;
+
+	while (*item >= s->section_ends[i])
+		i++;
+	if (i)
+		*item -= s->section_ends[i - 1];
+	return rv_sections(s) + i;
+}
+
 static void rv_section_show(struct seq_file *m, const struct rv_snap *s,
 			    const struct rv_section *section, u64 item)
 {
@@ -78,15 +91,31 @@ static void rv_section_show(struct seq_file *m, const struct rv_snap *s,
  */
 void rv_report_show(struct seq_file *m, const struct rv_snap *s, u64 item)
 {
-	const struct rv_section *section = rv_sections(s);
-	u32 i = 0;
+	const struct rv_section *section = rv_section_of(s, &item);
 
-	while (item >= s->section_ends[i])
-		i++;
-	section += i;
-	if (i)
-		item -= s->section_ends[i - 1];
 	rv_section_show(m, s, section, item);
+}
+
+/**
+ * rv_report_next() - the item to print after another
+ * @s: the snapshot
+ * @item: the item that was printed
+ *
+ * Context: Process context, may sleep.
+ * Return: the next one that prints something, or rv_report_items().
+ */
+u64 rv_report_next(const struct rv_snap *s, u64 item)
+{
+	const struct rv_section *section;
+	u64 row = item;
+
+	/* It lists everything. */
+	if (s->query.opts & RV_OPT_JSON)
+		return item + 1;
+	section = rv_section_of(s, &row);
+	if (!section->rows || !row)
+		return item + 1;
+	return item + rv_fold_length(s, section->rows, row - 1);
 }
 
 /* As it is shown. */

@@ -65,6 +65,7 @@ struct rv_section {
 	const struct rv_rows *rows;
 };
 
+u32 rv_fold_length(const struct rv_snap *s, const struct rv_rows *rows, u32 i);
 void rv_fold_show(struct seq_file *m, const struct rv_snap *s,
 		  const struct rv_rows *rows, u32 i);
 
