@@ -403,30 +403,42 @@ def compaction_of_unevictable(guest: Guest, allowed: int) -> Iterator[None]:
 
 
 SPREAD = 90000      # pages: most of what of the first node can be moved
+APART = 500         # a little less than there are in a block of compaction
+
+
+def first_movable(guest: Guest) -> int:
+    """Where the zone begins of which the first node's pages can be moved."""
+    match = re.search(r'Node 0, zone +Movable.*?start_pfn: +([0-9]+)',
+                      guest.check('cat /proc/zoneinfo'), re.DOTALL)
+    assert match
+    return int(match[1])
 
 
 def lowest_page(scene: Scene) -> int:
-    """A page of P, locked in memory, that compaction has reason to move: below
-    most of the free memory of its zone."""
+    """A page of P, locked in memory, that compaction has reason to move, and
+    somewhere to move it to.
+
+    It is below most of the zone, and most blocks above have a page of P, which
+    is locked in memory, too: compaction does not break up those that are free.
+    """
     scene.play(f'P map M {SPREAD}\nP madvise M 0 {SPREAD} nohugepage\n'
-               'P write M')
-    some = range(0, SPREAD, 500)
-    replies = scene.play('\n'.join(f'P look M {i} 1' for i in some))
+               f'P write M\nP mlock M 0 {SPREAD}')
+    kept = range(0, SPREAD, APART)
+    scene.play('\n'.join(f'P unmap M {i + 1} {APART - 1}' for i in kept))
+    scene.guest.check('drain')
+    replies = scene.play('\n'.join(f'P look M {i} 1' for i in kept))
     pfns = [int(re.findall('pfn=0x([0-9a-f]+)', reply)[0], 16)
             for reply in replies]
-    zone = [pfn for pfn in pfns if pfn * 4096 < NODE << 20]
-    page = some[pfns.index(min(zone))]
-    scene.play(f'P mlock M {page} 1')
-    if page:
-        scene.play(f'P unmap M 0 {page}')
-    scene.story(f'P unmap M {page + 1} {SPREAD - page - 1}')
-    return page
+    zone = range(first_movable(scene.guest), (NODE << 20) // 4096)
+    movable = [pfn for pfn in pfns if pfn in zone]
+    assert len(movable) > len(pfns) / 2
+    return kept[pfns.index(min(movable))]
 
 
 def compact(scene: Scene, page: int) -> bool:
-    """Has compaction moved it?"""
+    """Has compaction of the first node moved it?"""
     before = scene.pfn('P', 'M', page)
-    scene.guest.check('echo 1 >/proc/sys/vm/compact_memory', 300)
+    scene.guest.check('echo 1 >/sys/devices/system/node/node0/compact', 300)
     return scene.pfn('P', 'M', page) != before
 
 
