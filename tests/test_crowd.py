@@ -241,12 +241,38 @@ def test_the_report_of_a_thousand_sharers_agrees_with_itself(
     assert faults(crowd.report)[:10] == []
 
 
+def page_of_one(crowd: Crowd) -> Report:
+    """The report of the copy that one of them has."""
+    return crowd.stage.once('the page of one', lambda: crowd.scene.ask(
+        f"pfn {crowd.scene.pfn('C7', 'M', 1)}"))
+
+
 def test_a_page_that_one_of_a_thousand_wrote_takes_one_visit(
         crowd: Crowd) -> None:
     """Though all of the family is shown."""
-    own = crowd.scene.ask(f"pfn {crowd.scene.pfn('C7', 'M', 1)}")
+    own = page_of_one(crowd)
     assert (own['walk']['visited'], own['walk']['mapped'],
             len(own['vmas'])) == (1, 1, EVERYBODY)
+
+
+def test_a_thousand_sharers_take_one_pass(crowd: Crowd) -> None:
+    """The count of its mappings tells beforehand how much room they take."""
+    walk = crowd.report['walk']
+    assert (walk['attempts'], walk['retries']) == (1, 0)
+
+
+def test_a_page_that_one_of_a_thousand_wrote_takes_two_passes(crowd: Crowd
+                                                              ) -> None:
+    """The first one counts how many others there are."""
+    walk = page_of_one(crowd)['walk']
+    assert (walk['attempts'], walk['retries']) == (2, 0)
+
+
+def test_locks_are_held_as_long_as_all_passes_take(crowd: Crowd) -> None:
+    """Not as long as the last one; and for one pass, as long as that."""
+    one, two = crowd.report['walk'], page_of_one(crowd)['walk']
+    assert one['lock_ns'] == one['lock_max_ns'] > 0
+    assert two['lock_ns'] > two['lock_max_ns'] > 0
 
 
 def crowd_text(crowd: Crowd, options: str = '') -> str:
