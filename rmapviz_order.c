@@ -215,6 +215,50 @@ static bool rv_order_is_new(const struct rv_av_order *o, u32 n)
 	return o->len != n;
 }
 
+/* Parents of children in their order; a root is its own. */
+static u32 rv_av_above(const struct rv_av *av, u32 i)
+{
+	return av->parent == RV_NONE ? i : av->parent;
+}
+
+/*
+ * Mostly the walk has met them in that order.  Then none comes before its parent,
+ * nor a child of one before the children of who comes before that one.
+ */
+static bool rv_avs_are_in_order(const struct rv_av *avs, u32 n)
+{
+	u32 last = 0, above, i;
+
+	for (i = 0; i < n; i++) {
+		above = rv_av_above(&avs[i], i);
+		if (above < last || above > i)
+			return false;
+		last = above;
+		rv_give_way(i);
+	}
+	return true;
+}
+
+/* They are in order: siblings stand in a row. */
+static void rv_note_levels(struct rv_av *avs, u32 n)
+{
+	u32 above, i;
+
+	for (i = 0; i < n; i++) {
+		avs[i].first_child = RV_NONE;
+		above = rv_av_above(&avs[i], i);
+		if (above == i)
+			continue;
+		avs[i].level = avs[above].level + 1;
+		avs[i].last_child = true;
+		if (avs[above].first_child == RV_NONE)
+			avs[above].first_child = i;
+		else
+			avs[i - 1].last_child = false;
+		rv_give_way(i);
+	}
+}
+
 /* Puts anon_vmas where they belong, and tells those who refer to them. */
 static void rv_apply_order(struct rv_snap *s, const struct rv_av_order *o)
 {
@@ -254,8 +298,10 @@ static int rv_order_avs(struct rv_snap *s)
 	struct rv_av_order o = {};
 	int err;
 
-	if (!n)
+	if (rv_avs_are_in_order(avs, n)) {
+		rv_note_levels(avs, n);
 		return 0;
+	}
 	err = rv_order_alloc(&o, n);
 	if (err)
 		goto free;
