@@ -26,7 +26,7 @@
 static bool rv_wastes_pages(size_t bytes)
 {
 	return bytes > PAGE_SIZE &&
-	       roundup_pow_of_two(bytes) - bytes > 4 * PAGE_SIZE;
+	       roundup_pow_of_two(bytes) - bytes > PAGE_SIZE;
 }
 
 /* Room beyond what a pass has counted, for a family that grows: an eighth. */

@@ -162,8 +162,8 @@ struct rv_mm {
 	u32 first_task;
 	u32 nr_tasks;
 	u32 users;   /* threads that were found to use it */
-	bool named;  /* and they are all */
 	u32 counted; /* families whose processes were counted, up to its last */
+	bool named;  /* all that use it were found */
 	bool mapped; /* it maps a page asked for */
 	bool held;   /* a reference on it is */
 	char comm[TASK_COMM_LEN];
