@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * cost - what a question costs, to ask and to read the answer
+ * cost - what a question costs, to ask and to read the answer, and to keep it
  *
  * Time is that of the guest's clock, which counts instructions where QEMU is
  * told to (-icount).  The least of several runs is what is printed: an interrupt
@@ -13,16 +13,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #define PAGE 4096UL
 
+/* How often each frame of a sweep is asked for. */
+#define SWEEP_RUNS 3
+
 static const char usage[] =
 	"usage: cost ask FILE QUERY RUNS    write the query, read the answer:\n"
 	"                                   prints WRITE READ BYTES\n"
 	"       cost sweep FILE FIRST COUNT OPTIONS  one question a frame: prints\n"
-	"                                   WRITE READ of all together\n"
+	"                                   FRAMES WRITE READ of those that were\n"
+	"                                   answered at once, then of those that\n"
+	"                                   were waited for\n"
+	"       cost memory FILE QUERY N STAT   as many open answers: prints BYTES\n"
+	"                                   of one, by the memory.stat of a group\n"
 	"       cost pagemaps PFN           look for it in all pagemaps\n"
 	"       cost address PFN ADDRESS    only at that address of each process\n"
 	"       cost kpage FIRST COUNT      kpageflags and kpagecount of frames\n"
@@ -87,22 +95,94 @@ static int cost_ask(const char *file, const char *query, int runs)
 	return 0;
 }
 
+/* What was slept while a page was busy is no instruction, but looks like some. */
+static int was_waited_for(size_t bytes)
+{
+	static const char retries[] = "\"retries\": ";
+	const char *found;
+
+	buf[bytes < sizeof(buf) ? bytes : sizeof(buf) - 1] = '\0';
+	found = strstr(buf, retries);
+	return found && atoi(found + strlen(retries));
+}
+
+struct frames {
+	unsigned long long frames, write, read;
+};
+
+/* The least of several runs, as for one question. */
+static void ask_frame(int fd, const char *query, struct frames of[2])
+{
+	unsigned long long least_write = ~0ULL, least_read = ~0ULL, cost;
+	int run, waited = 0;
+	size_t bytes;
+
+	for (run = 0; run < SWEEP_RUNS; run++) {
+		cost = ask(fd, query, strlen(query));
+		least_write = cost < least_write ? cost : least_write;
+		cost = read_all(fd, &bytes);
+		least_read = cost < least_read ? cost : least_read;
+		waited |= was_waited_for(bytes);
+	}
+	of[waited].frames++;
+	of[waited].write += least_write;
+	of[waited].read += least_read;
+}
+
 static int cost_sweep(const char *file, unsigned long long first,
 		      unsigned long long count, const char *options)
 {
-	unsigned long long writes = 0, reads = 0, pfn;
-	int fd = open(file, O_RDWR);
+	struct frames of[2] = { { 0, 0, 0 }, { 0, 0, 0 } };
+	int fd = open(file, O_RDWR), i;
+	unsigned long long pfn;
 	char query[100];
-	size_t bytes;
 
 	if (fd < 0)
 		die(file);
 	for (pfn = first; pfn < first + count; pfn++) {
 		snprintf(query, sizeof(query), "%llu %s", pfn, options);
-		writes += ask(fd, query, strlen(query));
-		reads += read_all(fd, &bytes);
+		ask_frame(fd, query, of);
 	}
-	printf("%llu %llu\n", writes, reads);
+	for (i = 0; i < 2; i++)
+		printf("%llu %llu %llu\n", of[i].frames, of[i].write,
+		       of[i].read);
+	return 0;
+}
+
+/* What the kernel has for this process's group, in bytes. */
+static long long kernel_memory(const char *stat)
+{
+	FILE *file = fopen(stat, "r");
+	long long bytes = -1;
+	char line[200];
+
+	while (file && bytes < 0 && fgets(line, sizeof(line), file))
+		sscanf(line, "kernel %lld", &bytes);
+	if (bytes < 0)
+		die(stat);
+	fclose(file);
+	return bytes;
+}
+
+/* Only asked: a buffer to read by is seq_file's, and the file's own. */
+static int cost_memory(const char *file, const char *query, int n,
+		       const char *stat)
+{
+	struct rlimit files = { n + 10, n + 10 };
+	int *fds = calloc(n, sizeof(*fds)), i;
+	long long before;
+
+	if (!fds || setrlimit(RLIMIT_NOFILE, &files))
+		die("setrlimit");
+	for (i = 0; i < n; i++) {
+		fds[i] = open(file, O_RDWR);
+		if (fds[i] < 0)
+			die(file);
+	}
+	before = kernel_memory(stat);
+	for (i = 0; i < n; i++)
+		ask(fds[i], query, strlen(query));
+	printf("%lld\n", (kernel_memory(stat) - before) / n);
 	return 0;
 }
 
@@ -201,6 +281,8 @@ int main(int argc, char *argv[])
 	if (argc == 6 && !strcmp(argv[1], "sweep"))
 		return cost_sweep(argv[2], number(argv[3]), number(argv[4]),
 				  argv[5]);
+	if (argc == 6 && !strcmp(argv[1], "memory"))
+		return cost_memory(argv[2], argv[3], atoi(argv[4]), argv[5]);
 	if (argc == 3 && !strcmp(argv[1], "pagemaps"))
 		return cost_pagemaps(number(argv[2]), 0);
 	if (argc == 4 && !strcmp(argv[1], "address"))
