@@ -14,46 +14,34 @@
 #include "rmapviz_collect.h"
 #include "rmapviz_compat.h"
 
-/* No allocation is larger, whatever the kernel calls its limit. */
-#define RV_ORDER_MAX 20
+/* No block is larger than a section, as include/linux/mmzone.h makes sure. */
+#define RV_ORDER_MAX PFN_SECTION_SHIFT
 
 static unsigned long rv_mapping_word(const struct folio *folio)
 {
 	return (unsigned long)READ_ONCE(folio->mapping);
 }
 
-/* A section is online as a whole, so within one there is nothing to be asked. */
-static struct page *rv_page_before(struct page *page, unsigned long distance)
-{
-	unsigned long pfn = page_to_pfn(page), before = pfn - distance;
-
-	if (pfn_to_section_nr(before) == pfn_to_section_nr(pfn))
-		return page - distance;
-	return pfn_to_online_page(before);
-}
-
 /*
- * A free block keeps its order in its first page only.  Nothing is locked, so
- * a block that is being taken apart may be missed.
+ * A free block keeps its order in its first page only, which is in the section of
+ * the others, and online as they are.  Nothing is locked, so a block that is being
+ * taken apart may be missed.
  */
 static bool rv_page_is_free(struct page *page)
 {
-	unsigned long pfn = page_to_pfn(page);
-	struct page *block;
+	unsigned long pfn = page_to_pfn(page), before;
 	unsigned int order;
+	struct page *block;
 
 	if (page_ref_count(page))
 		return false;
 	for (order = 0; order <= RV_ORDER_MAX; order++) {
-		unsigned long head = pfn & ~((1UL << order) - 1);
-
-		block = rv_page_before(page, pfn - head);
-		if (!block)
-			return false;
+		before = pfn & ((1UL << order) - 1);
+		block = page - before;
 		if (PageBuddy(block)) {
 			order = min_t(unsigned long, page_private(block),
 				      RV_ORDER_MAX);
-			return pfn - head < 1UL << order;
+			return before < 1UL << order;
 		}
 	}
 	return false;

@@ -26,14 +26,25 @@ static const struct {
 	{ "verify", RV_OPT_VERIFY },
 };
 
-/* The next word, or NULL; words are parted by blanks and tabs. */
+/* What parts words. */
+static bool rv_is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+/* The next word, or NULL. */
 static char *rv_next_word(char **at)
 {
-	char *word;
+	char *word = *at, *end;
 
-	do {
-		word = strsep(at, " \t");
-	} while (word && !*word);
+	while (rv_is_blank(*word))
+		word++;
+	if (!*word)
+		return NULL;
+	for (end = word; *end && !rv_is_blank(*end); end++)
+		;
+	*at = *end ? end + 1 : end;
+	*end = '\0';
 	return word;
 }
 
@@ -137,6 +148,17 @@ static bool rv_contradicts(const struct rv_query *q)
 	       q->opts & (RV_OPT_FOLIO | RV_OPT_VERIFY);
 }
 
+/* And no more; kstrtoull() would take a newline of its own. */
+static bool rv_is_one_line(const char *line, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++)
+		if (!line[i] || line[i] == '\n')
+			return false;
+	return true;
+}
+
 /**
  * rv_query_parse() - parse one line
  * @q: the query to fill
@@ -159,8 +181,7 @@ int rv_query_parse(struct rv_query *q, const char *buf, size_t len)
 	if (line[len - 1] == '\n')
 		len--;
 	line[len] = '\0';
-	/* One line, and no more; kstrtoull() would take a newline of its own. */
-	if (strlen(line) != len || strchr(line, '\n'))
+	if (!rv_is_one_line(line, len))
 		return -EINVAL;
 	at = strim(line);
 	/* Words will be cut out of the line. */
