@@ -14,6 +14,7 @@
 
 #include <linux/delay.h>
 #include <linux/gfp.h>
+#include <linux/hash.h>
 #include <linux/sched.h>
 #include <linux/types.h>
 
@@ -92,6 +93,12 @@ static __always_inline void *rv_snap_add(struct rv_snap *s, enum rv_table_id id,
 
 /* The same by the type of the record, whose size is then a constant. */
 #define rv_add(_s, _id, _type) ((_type *)rv_snap_add(_s, _id, sizeof(_type)))
+
+/* Where an object is looked up first; then in the slots that follow. */
+static inline u32 rv_first_slot(unsigned long ptr, u32 slot_mask)
+{
+	return hash_long(ptr, 32) & slot_mask;
+}
 
 /* Nothing more is recorded in this pass: what follows is only counted. */
 static inline bool rv_pass_is_lost(const struct rv_snap *s)

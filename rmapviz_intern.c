@@ -7,7 +7,6 @@
  */
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/hash.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
@@ -47,8 +46,9 @@ static u32 *rv_number_of(const struct rv_numbering *how, struct rv_vma *vma)
 
 /*
  * Gives equal pointers of VMAs equal numbers, in the order in which they come.
- * A slot has the index of the first VMA with a pointer, plus 1, or 0; there are
- * at least twice as many as VMAs.  Returns how many numbers were given.
+ * A slot has the index of the first VMA with a pointer, plus 1, or 0, where
+ * rv_table_find() would look for it; there are at least twice as many as VMAs.
+ * Returns how many numbers were given.
  */
 static u32 rv_number_pointers(struct rv_snap *s, const struct rv_numbering *how,
 			      u32 *slot, u32 mask)
@@ -64,7 +64,7 @@ static u32 rv_number_pointers(struct rv_snap *s, const struct rv_numbering *how,
 		*rv_number_of(how, vma) = RV_NONE;
 		if (!ptr)
 			continue;
-		i = hash_long(ptr, 32) & mask;
+		i = rv_first_slot(ptr, mask);
 		while (slot[i] &&
 		       rv_ptr_of(how, rv_vma_at(s, slot[i] - 1)) != ptr)
 			i = (i + 1) & mask;
@@ -79,20 +79,41 @@ static u32 rv_number_pointers(struct rv_snap *s, const struct rv_numbering *how,
 	return count;
 }
 
-/* Numbers, and room for as many records. */
+/* The same slots for the records of mms, whose indexes are their numbers. */
+static void rv_look_mms_up_by(struct rv_snap *s, u32 *slot, u32 mask)
+{
+	struct rv_table *mms = &s->tables[RV_MMS];
+	u32 i;
+
+	for (i = 0; i <= mask; i++) {
+		rv_give_way(i);
+		if (slot[i])
+			slot[i] = rv_vma_at(s, slot[i] - 1)->mm + 1;
+	}
+	kvfree(mms->slot);
+	mms->slot = slot;
+	mms->slot_mask = mask;
+}
+
+/* Numbers, and room for as many records; mms can be looked up by and by. */
 static int rv_number_mms_and_files(struct rv_snap *s)
 {
 	u32 slots = roundup_pow_of_two(2 * rv_len(s, RV_VMAS));
 	u32 *slot = rv_alloc(slots, sizeof(*slot));
 	u32 mms, files;
+	int err;
 
 	if (!slot)
 		return -ENOMEM;
-	mms = rv_number_pointers(s, &rv_mm_numbering, slot, slots - 1);
 	files = rv_number_pointers(s, &rv_file_numbering, slot, slots - 1);
-	kvfree(slot);
-	return rv_table_reserve(&s->tables[RV_MMS], mms) ?:
-		       rv_table_reserve(&s->tables[RV_FILES], files);
+	mms = rv_number_pointers(s, &rv_mm_numbering, slot, slots - 1);
+	err = rv_table_reserve(&s->tables[RV_MMS], mms) ?:
+		      rv_table_reserve(&s->tables[RV_FILES], files);
+	if (err)
+		kvfree(slot);
+	else
+		rv_look_mms_up_by(s, slot, slots - 1);
+	return err;
 }
 
 /* As show_map_vma() of fs/proc/task_mmu.c names them; the mm is held. */

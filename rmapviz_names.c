@@ -120,8 +120,7 @@ int rv_name_processes(struct rv_snap *s)
 
 	if (!rv_len(s, RV_MMS))
 		return 0;
-	err = rv_table_index(&s->tables[RV_MMS]) ?:
-		      rv_table_reserve(tasks, rv_len(s, RV_MMS));
+	err = rv_table_reserve(tasks, rv_len(s, RV_MMS));
 	while (!err) {
 		err = rv_visit_processes(&naming.visitor);
 		if (err || !tasks->lost)

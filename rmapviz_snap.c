@@ -8,7 +8,6 @@
  */
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/hash.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/overflow.h>
@@ -221,7 +220,7 @@ void *rv_table_add(struct rv_table *t)
 static u32 *rv_table_slot(const struct rv_table *t, unsigned long ptr,
 			  u32 family)
 {
-	u32 i = hash_long(ptr, 32) & t->slot_mask;
+	u32 i = rv_first_slot(ptr, t->slot_mask);
 
 	/* At most half of the slots are ever taken, so this ends. */
 	for (; t->slot[i]; i = (i + 1) & t->slot_mask) {
