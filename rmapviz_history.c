@@ -80,11 +80,11 @@ static int rv_chain_folio(struct rv_snap *s)
 		rv_give_way(i);
 		if (!change[i])
 			continue;
-		rv_add_chains(&s->history, mappings, run);
+		rv_add_chains(s->history, mappings, run);
 		mappings += change[i];
 		run = 0;
 	}
-	rv_add_chains(&s->history, mappings, run);
+	rv_add_chains(s->history, mappings, run);
 	kvfree(change);
 	return 0;
 }
@@ -120,7 +120,7 @@ static u32 rv_count_in_range(const struct rv_snap *s)
 /* One list a family; files have a tree, in which each visit is in range. */
 static void rv_model_objrmap(struct rv_snap *s)
 {
-	struct rv_history *h = &s->history;
+	struct rv_history *h = s->history;
 
 	h->objrmap_bytes = rv_len(s, RV_ROOTS) * RV_OBJRMAP_ANON_VMA;
 	h->list = rv_len(s, RV_ROOTS) ? rv_len(s, RV_VMAS) : s->visited;
@@ -136,10 +136,14 @@ static void rv_model_objrmap(struct rv_snap *s)
  */
 int rv_judge_history(struct rv_snap *s)
 {
-	struct rv_history *h = &s->history;
+	struct rv_history *h;
 
 	if (!rv_has_history(s))
 		return 0;
+	h = kzalloc(sizeof(*h), RV_GFP);
+	if (!h)
+		return -ENOMEM;
+	s->history = h;
 	rv_lay_out_chains(h);
 	rv_model_objrmap(s);
 	h->av_avc_bytes = rv_len(s, RV_AVS) * sizeof(struct anon_vma) +

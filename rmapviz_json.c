@@ -483,7 +483,7 @@ static void json_chain_layout(struct rv_emit *e,
 
 static void json_pte_chain(struct rv_emit *e, const struct rv_snap *s)
 {
-	const struct rv_history *h = &s->history;
+	const struct rv_history *h = s->history;
 	u32 i;
 
 	if (!rv_has_reclaim(s)) {
@@ -504,7 +504,7 @@ static void json_pte_chain(struct rv_emit *e, const struct rv_snap *s)
 
 static void json_objrmap(struct rv_emit *e, const struct rv_snap *s)
 {
-	const struct rv_history *h = &s->history;
+	const struct rv_history *h = s->history;
 
 	if (!rv_has_objrmap(s)) {
 		rv_emit(e, ",\n  \"objrmap\": null");
@@ -527,7 +527,7 @@ static void json_av_avc(struct rv_emit *e, const struct rv_snap *s)
 		return;
 	}
 	rv_emit(e, ",\n  \"av_avc\": {\"how\": \"measured\"");
-	json_effort_of_page(e, s, s->visited, s->history.av_avc_bytes);
+	json_effort_of_page(e, s, s->visited, s->history->av_avc_bytes);
 	json_u64(e, "avs", rv_len(s, RV_AVS));
 	json_u64(e, "avcs", rv_len(s, RV_AVCS));
 	rv_emit_char(e, '}');

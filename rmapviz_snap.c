@@ -523,5 +523,6 @@ void rv_snap_free(struct rv_snap *s)
 		if (t->rec || t->slot)
 			rv_table_free(t);
 	kfree(s->page_file);
+	kfree(s->history);
 	kfree(s);
 }

@@ -492,7 +492,7 @@ enum rv_table_id {
  * @reclaim: would reclaim succeed with its folio?
  * @migrate: would its folio be migrated?
  * @scan: what RV_OPT_VERIFY looked at
- * @history: what each era would have done
+ * @history: what each era would have done; NULL if nobody has asked
  * @sb: of @inode, held as long
  * @inode: of the page cache that the page belongs to, or NULL; held until its
  *	name is known
@@ -531,7 +531,7 @@ struct rv_snap {
 	struct rv_reclaim reclaim;
 	struct rv_migrate migrate;
 	struct rv_scan_result scan;
-	struct rv_history history;
+	struct rv_history *history;
 	struct super_block *sb;
 	struct inode *inode;
 	unsigned long mm_ptr;

@@ -45,7 +45,7 @@ static void text_scan(struct seq_file *m, const struct rv_snap *s)
 
 static void text_pte_chain(struct seq_file *m, const struct rv_snap *s)
 {
-	const struct rv_history *h = &s->history;
+	const struct rv_history *h = s->history;
 	const struct rv_chain_layout *usual = &h->layouts[RV_CHAIN_USUAL];
 
 	if (!rv_has_reclaim(s))
@@ -59,7 +59,7 @@ static void text_pte_chain(struct seq_file *m, const struct rv_snap *s)
 
 static void text_objrmap(struct seq_file *m, const struct rv_snap *s)
 {
-	const struct rv_history *h = &s->history;
+	const struct rv_history *h = s->history;
 
 	if (!rv_has_objrmap(s))
 		return;
@@ -76,7 +76,7 @@ static void text_av_avc(struct seq_file *m, const struct rv_snap *s)
 	if (!rv_has_av_avc(s))
 		return;
 	text_era(m, "2.6.34", "av_avc");
-	text_effort_of_page(m, s, s->visited, s->history.av_avc_bytes);
+	text_effort_of_page(m, s, s->visited, s->history->av_avc_bytes);
 	seq_printf(m, "%u AV%s, %u AVC%s\n", rv_len(s, RV_AVS),
 		   text_plural(rv_len(s, RV_AVS)), rv_len(s, RV_AVCS),
 		   text_plural(rv_len(s, RV_AVCS)));
