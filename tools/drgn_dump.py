@@ -10,7 +10,7 @@ live kernel, or on a dump of one that can run no module any more.
 It shares no code and no way of computing with the module: the family of an
 anon_vma is read from every anon_vma's own tree, and page tables are walked
 here.  What takes a measurement, or the judgement of a running kernel, is left
-out: walk.lock_ns, walk.retries, reclaim.
+out: walk.lock_ns, walk.retries, history.scan, reclaim.
 
 A live kernel changes while it is read, and nothing is locked.  What was caught
 in the middle of a change is an error, or an inconsistent report: ask again.
@@ -24,6 +24,7 @@ It takes the kernel's debug information: on Debian, linux-image-RELEASE-dbg.
 import argparse
 import json
 import sys
+from collections import Counter
 from functools import partial
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
                     Optional, Set, Tuple)
@@ -838,6 +839,117 @@ def walk_file(found: Records, folio: Folio, wanted: range) -> None:
             found.visit(vma, start, folio.index(), wanted, folio.head)
 
 
+# ---------------------------------------------------------- the history --
+
+# Sizes of a cache line and of a pointer that kernels of 2.6.0 had.
+LAYOUTS = ((32, 4), (64, 4), (128, 4), (32, 8), (64, 8), (128, 8))
+
+# struct anon_vma of 2.6.11 (include/linux/rmap.h): a spinlock, padding, and
+# the head of a list.
+OLD_ANON_VMA = 24
+
+
+def chain_blocks(mappings: int, nrpte: int) -> int:
+    """What page_add_rmap() of 2.6.0 (mm/rmap.c) had allocated for a page in
+    the end: the first entry stands in struct page alone, a second one moves it
+    to a block, and only when that is full the next one is put in front."""
+    blocks, free = 0, 0
+    for _ in range(mappings if mappings > 1 else 0):
+        if not free:
+            blocks, free = blocks + 1, nrpte
+        free -= 1
+    return blocks
+
+
+def chain_layout(counts: Iterable[int], line: int, pointer: int) -> Record:
+    """All chains of some pages, by how often each is mapped."""
+    nrpte = line // pointer - 1     # a link to the next one takes its place
+    pages = Counter(counts)
+    blocks, more = (sum(chain_blocks(times * mappings, nrpte) * number
+                        for mappings, number in pages.items())
+                    for times in (1, 2))
+    return {'line': line, 'pointer': pointer, 'nrpte': nrpte,
+            'blocks': blocks, 'bytes': blocks * line,
+            'fork_bytes': (more - blocks) * line}
+
+
+def effort(visits: Optional[int], hits: Optional[int]) -> Record:
+    """What was looked at, and what of it was in vain."""
+    waste = None if visits is None or hits is None else visits - hits
+    return {'visits': visits, 'hits': hits, 'waste': waste}
+
+
+class History:
+    """What finding the mappings took, or would have taken."""
+
+    def __init__(self, found: Records, folio: Optional[Folio], wanted: range
+                 ) -> None:
+        """Of some pages of a folio, or of a process and no folio."""
+        self.found = found
+        self.folio = folio
+        self.wanted = wanted
+
+    def report(self) -> Record:
+        """All ways; a scan takes a measurement."""
+        kind = kind_of(self.folio) if self.folio else None
+        mapped = kind in MAPPED_KINDS
+        return {'scan': None,
+                'pte_chain': self.pte_chain() if mapped else None,
+                'objrmap': self.objrmap()
+                if kind is None or mapped and kind != 'ksm' else None,
+                'av_avc': self.av_avc() if kind is None or mapped else None}
+
+    def pte_chain(self) -> Record:
+        """2.6.0."""
+        counts = Counter(frame + i
+                         for frame, pages, _ in self.found.entries.values()
+                         for i in range(pages))
+        entries = sum(counts.values())
+        layouts = [chain_layout(counts.values(), *sizes) for sizes in LAYOUTS]
+        most = max(counts.values(), default=0)
+        return {'how': 'modelled',
+                'form': ('none', 'direct', 'chained')[min(most, 2)],
+                **effort(entries, entries),
+                'bytes': next(layout['bytes'] for layout in layouts
+                              if (layout['line'], layout['pointer'])
+                              == (64, 8)),
+                'layouts': layouts}
+
+    def objrmap(self) -> Record:
+        """2.6.11: a list for a family, a tree for a file."""
+        roots = {value(av.root) for av in self.found.avs.values()}
+        length = len(self.found.vmas) if roots or not self.folio \
+            else self.found.callbacks
+        near: Optional[int] = length
+        if roots or not self.folio:
+            near = self.in_range()
+        return {'how': 'modelled', 'list': length, 'in_range': near,
+                **self.efforts(length), 'bytes': len(roots) * OLD_ANON_VMA}
+
+    def in_range(self) -> Optional[int]:
+        """VMAs that have room for a page asked for, mapped there or not."""
+        if not self.folio:
+            return None
+        first = self.folio.index() + self.wanted.start
+        starts = [(anon_page_number(vma), pages_of(vma))
+                  for vma in self.found.vmas.values()]
+        return sum(start < first + len(self.wanted) and first < start + pages
+                   for start, pages in starts)
+
+    def av_avc(self) -> Record:
+        """What there is."""
+        prog, avs, avcs = self.found.prog, self.found.avs, self.found.avcs
+        size = len(avs) * prog.type('struct anon_vma').size \
+            + len(avcs) * prog.type('struct anon_vma_chain').size
+        return {'how': 'measured', **self.efforts(self.found.callbacks),
+                'avs': len(avs), 'avcs': len(avcs), 'bytes': size}
+
+    def efforts(self, visits: int) -> Record:
+        """The same for a page; for a process nothing was looked at."""
+        return effort(visits, self.found.hits) if self.folio \
+            else effort(None, None)
+
+
 # ----------------------------------------------------------- the report --
 
 class Builder:
@@ -1027,15 +1139,17 @@ class Builder:
                 'tree_vmas': len(tree), 'unreached': self.unreached,
                 'lost': 0}
 
-    def report(self, query: str, folio: Optional[Folio]) -> Record:
-        """The whole report."""
+    def report(self, query: str, folio: Optional[Folio],
+               wanted: range = range(0)) -> Record:
+        """The whole report: of some pages of a folio, or of a process."""
         release = text_of(self.prog['init_uts_ns'].name.release)
         return {'rmapviz': 1, 'kernel': release, 'query': query,
                 'page': self.page(folio) if folio else None,
                 'anon_vmas': list(self.anon_vmas()),
                 'avcs': list(self.avcs()), 'mms': list(self.mms()),
                 'vmas': list(self.vmas()), 'ptes': list(self.ptes()),
-                'walk': self.walk()}
+                'walk': self.walk(),
+                'history': History(self.found, folio, wanted).report()}
 
 
 def permissions(vma: Object) -> str:
@@ -1078,7 +1192,7 @@ class Asker:
         builder = Builder(self.prog, found, self.ptrs, self.users)
         builder.on_page = value(av) if av is not None else 0
         builder.unreached = self._unreached(found, folio)
-        return builder.report(query, folio)
+        return builder.report(query, folio, wanted)
 
     def _unreached(self, found: Records, folio: Folio) -> int:
         """Mappings that the kernel counts, and that rmap does not lead to."""
@@ -1180,6 +1294,17 @@ def vma_lines(report: Record) -> Iterator[str]:
                 f"{' '.join(pte['flags'])}"
 
 
+def history_lines(history: Record) -> Iterator[str]:
+    """What other kernels would have looked at, and what this one did."""
+    for way, release in (('pte_chain', '2.6.0'), ('objrmap', '2.6.11'),
+                         ('av_avc', '2.6.34')):
+        told = history[way]
+        if told:
+            looks = '' if told['visits'] is None else \
+                f"{told['visits']} visits, {told['waste']} in vain, "
+            yield f"{release} {way}: {looks}{told['bytes']} bytes"
+
+
 def text_lines(report: Record) -> Iterator[str]:
     """A report for the eye: short, but with every record."""
     if report['page']:
@@ -1195,6 +1320,7 @@ def text_lines(report: Record) -> Iterator[str]:
         yield f"{walk['visited']} VMAs visited, {walk['mapped']} map it"
         if walk['unreached']:
             yield f"rmap does not reach {walk['unreached']} mappings"
+    yield from history_lines(report['history'])
 
 
 # ------------------------------------------------------------------ main --
