@@ -17,6 +17,7 @@ class Scene:
     def __init__(self, guest: Guest, first: str = 'P') -> None:
         self.guest = guest
         self.pids: Dict[str, int] = {}
+        self.spaces: Dict[str, str] = {}    # who had one's address space first
         self._deaf: Dict[str, str] = {}     # who waits for its vfork child
         guest.check(f'actor {first}')
         self._add(first)
@@ -33,16 +34,20 @@ class Scene:
     def _add(self, name: str) -> None:
         reply, = self.guest.tell([f'{name} pid'])
         self.pids[name] = int(reply.split()[1])
+        self.spaces[name] = name
 
     def _note(self, line: str, reply: str) -> None:
         """Keep track of who lives after a command was obeyed."""
         name, verb, *words = line.split()
         if verb in ('fork', 'clone_vm', 'vfork'):
             self.pids[words[0]] = int(reply.split()[1])
+            self.spaces[words[0]] = words[0] if verb == 'fork' \
+                else self.spaces[name]
         if verb == 'vfork':
             self._deaf[name] = words[0]
         elif verb == 'exec':
             self.pids[words[0]] = self.pids.pop(name)
+            self.spaces[words[0]] = words[0]
         elif verb == 'exit':
             del self.pids[name]
             self._deaf = {deaf: child for deaf, child in self._deaf.items()
@@ -52,6 +57,7 @@ class Scene:
             replies = self.guest.tell([f'{child} pid' for child in children])
             for child, answer in zip(children, replies):
                 self.pids[child] = int(answer.split()[1])
+                self.spaces[child] = child
 
     def play(self, story: str) -> List[str]:
         """Tell the actors a story, a command a line; their replies."""
@@ -97,11 +103,17 @@ class Scene:
 
     def witness_all(self, first: int, count: int) -> Set[PageMapping]:
         """Every (pid, address, frame) of a run of frames, in the same way."""
+        return {(self.pids[name], address, frame)
+                for name, address, frame in self.witness_by_name(first, count)}
+
+    def witness_by_name(self, first: int, count: int
+                        ) -> Set[Tuple[str, int, int]]:
+        """The same, with the actor's name for the pid."""
         names = list(self.pids)
         speakers = [self._deaf.get(name, name) for name in names]
         replies = self.guest.tell([f'{name} find 0x{first:x}+{count}'
                                    for name in speakers], 300)
-        return {(self.pids[name], int(address, 16), int(frame, 16))
+        return {(name, int(address, 16), int(frame, 16))
                 for name, reply in zip(names, replies)
                 for address, frame in re.findall(
                     r'0x([0-9a-f]+):pfn=0x([0-9a-f]+)', reply)}
