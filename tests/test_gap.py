@@ -10,7 +10,7 @@ from typing import Iterator, NamedTuple
 import pytest
 
 from rvtest.guest import Guest
-from rvtest.report import Report
+from rvtest.report import Report, parse
 from rvtest.scene import Scene
 from rvtest.stage import Stage
 from stories import PREPARED
@@ -128,6 +128,64 @@ def test_rmap_finds_all_again_when_ksmd_has_passed(gap: Gap) -> None:
     assert (gap.after['page']['mapcount'], len(gap.after['ptes']),
             gap.after['walk']['unreached'],
             gap.after['verify']['missing']) == (3, 3, 0, [])
+
+
+# ------------------------------------------------- a program that makes it --
+
+SETTINGS = f'cd {KSM}; cat run sleep_millisecs pages_to_scan; cd /'
+
+
+class Made(NamedTuple):
+    """What it printed, what was said of that, and ksmd's settings before it
+    and after it."""
+
+    printed: str
+    report: Report
+    before: str
+    after: str
+
+
+def run_program(guest: Guest) -> Made:
+    """From its start to its end."""
+    before = guest.check(SETTINGS)
+    guest.check('rm -f /tmp/gap; gap >/tmp/gap & gap=$!')
+    try:
+        guest.wait_for('[ -s /tmp/gap ]')
+        printed = guest.check('cat /tmp/gap').strip()
+        report = parse(guest.check(f"ask '{printed} json verify'", 300))
+    finally:
+        guest.undo('kill $gap; wait $gap')
+    return Made(printed, report, before, guest.check(SETTINGS))
+
+
+@pytest.fixture
+def made(stage: Stage) -> Made:
+    """A run of it."""
+    return stage.record('a gap of a program',
+                        lambda: run_program(stage.guest))
+
+
+def test_gap_prints_who_is_not_found(made: Made) -> None:
+    """The child, at two addresses, the first of which it prints."""
+    pids = {mm['id']: mm['pid'] for mm in made.report['mms']}
+    missing = [(pids[place['mm']], int(place['addr'], 16))
+               for place in made.report['verify']['missing']]
+    _, pid, address = made.printed.split()
+    assert missing == [(int(pid), int(address, 16)),
+                       (int(pid), int(address, 16) + 4096)]
+
+
+def test_gap_makes_a_page_that_is_found_once_and_mapped_three_times(
+        made: Made) -> None:
+    """As the story above does."""
+    assert (made.report['page']['kind'], made.report['page']['mapcount'],
+            len(made.report['ptes']), made.report['walk']['unreached']) \
+        == ('ksm', 3, 1, 2)
+
+
+def test_gap_leaves_ksmd_as_it_was(made: Made) -> None:
+    """On a machine where others use it."""
+    assert made.after == made.before
 
 
 # ---------------------------------------------------------- of other kinds --
