@@ -5,6 +5,7 @@
 KERNEL ?=
 kernels := $(or $(KERNEL),$(shell sed 's/#.*//; s/ .*//' tests/kernels))
 one_kernel = $(firstword $(kernels))
+newest := $(lastword $(shell sed 's/#.*//; s/ .*//' tests/kernels))
 export KERNEL
 
 # as kbuild knows them: V=1 shows commands, W=1 more warnings
@@ -40,6 +41,7 @@ need_dkms = \
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
 .PHONY: module shell demo test tested harm test-debug bench check
+.PHONY: history-docs
 .PHONY: clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
@@ -81,6 +83,9 @@ bench: need-run ## what questions cost, in instructions: docs/performance.md
 		tests/vm/initramfs $$k; done
 	@tests/bench/run --json build/bench.json \
 		$(if $(KERNEL),,--document docs/performance.md) $(bench_kernels)
+
+history-docs: prepare-$(newest) ## play what docs/history.md shows again, and write down what has changed
+	@tests/history-docs $(newest)
 
 check: need-check ## style checks
 	@tests/check-style

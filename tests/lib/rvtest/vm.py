@@ -48,6 +48,11 @@ def some_kernels() -> List[str]:
     return chosen if named() else [chosen[0], *chosen[1:][-1:]]
 
 
+def newest() -> str:
+    """The last in tests/kernels, whatever KERNEL names."""
+    return list(_known())[-1]
+
+
 def newest_kernel() -> List[str]:
     """The last of those to test with, for what is the same with all."""
     return kernels()[-1:]
