@@ -6,6 +6,7 @@ KERNEL ?=
 kernels := $(or $(KERNEL),$(shell sed 's/#.*//; s/ .*//' tests/kernels))
 one_kernel = $(firstword $(kernels))
 newest := $(lastword $(shell sed 's/#.*//; s/ .*//' tests/kernels))
+demo_kernel = $(firstword $(KERNEL) $(newest))
 export KERNEL
 
 # as kbuild knows them: V=1 shows commands, W=1 more warnings
@@ -56,8 +57,8 @@ endif
 shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make shell KERNEL=7.3 ROOT=debian
 	@tests/vm/shell $(one_kernel) $(ROOT)
 
-demo: prepare-$(one_kernel) ## see what the module shows, in a guest
-	@tests/demo $(one_kernel)
+demo: prepare-$(demo_kernel) ## see what the module shows, in a guest; make demo STEP=1: step by step
+	@tests/demo $(if $(STEP),--step) $(demo_kernel)
 
 # Tests build what they need; all of them need everything, so say how it goes.
 test: need-test $(if $(TESTS)$(K),,$(kernels:%=prepare-%)) ## everything, or: make test KERNEL=7.3 TESTS=tests/test_scenes.py K=mremap
