@@ -329,7 +329,8 @@ def test_small_reads_give_the_same_as_a_large_one(family: Family) -> None:
     guest = family.guest
     guest.check(f'echo pid {family.pid} >{FILE}')
     small, large = (guest.check(f'dd if={FILE} bs={size} 2>/dev/null'
-                                ' | sed "/locks held/ d"') for size in ('7', '64k'))
+                                ' | sed "/locks held/ d"')
+                    for size in ('7', '64k'))
     assert small and small == large
 
 

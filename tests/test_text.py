@@ -208,7 +208,8 @@ def test_small_reads_of_a_folded_report_give_the_same(stage: Stage) -> None:
     guest = scene.guest
     guest.check(f'echo {scene.pfn("P", "M")} >{FILE}')
     small, large = (guest.check(f'dd if={FILE} bs={size} 2>/dev/null'
-                                ' | sed "/locks held/ d"') for size in ('7', '64k'))
+                                ' | sed "/locks held/ d"')
+                    for size in ('7', '64k'))
     assert small == large and ' more like ' in small
 
 
