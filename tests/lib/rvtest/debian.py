@@ -1,14 +1,19 @@
 """A Debian system with a server, for guests to go on with after boot."""
 
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
-from typing import List
+from typing import Iterator, List, Sequence
 
 from . import vm
 from .disk import mkfs_of
+from .guest import Guest
 
 # What such a guest needs on the command line of its kernel.
 APPEND = 'rmapviz.root=/dev/vda'
+
+# Where tools/ is in a guest with_tools().
+TOOLS = '/mnt'
 
 
 def _disk(series: str) -> Path:
@@ -29,3 +34,22 @@ def arguments(series: str) -> List[str]:
     """For QEMU: the disk, as which it begins at every boot."""
     return ['-drive',
             f'if=virtio,format=raw,snapshot=on,file={_disk(series)}']
+
+
+@contextmanager
+def with_tools(series: str, directory: Path, append: str = '',
+               extra_args: Sequence[str] = ()) -> Iterator[Guest]:
+    """A guest with such a system, its server at work and tools/ at hand.
+
+    directory is for an image.
+    """
+    image = directory / 'tools.img'
+    mkfs_of(vm.TOP / 'tools', image)
+    disk = f'if=virtio,format=raw,snapshot=on,file={image}'
+    with Guest(series, append=f'{APPEND} {append}',
+               extra_args=[*arguments(series), '-drive', disk,
+                           *extra_args]) as running:
+        running.check(f'mount -o ro /dev/vdb {TOOLS}')
+        running.wait_for('[ $(pgrep -c apache2) -gt 5 ]')
+        yield running
+        assert not running.kernel_complaints()
