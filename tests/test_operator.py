@@ -1,0 +1,219 @@
+"""tools/rmapviz as somebody meets it who has a problem, and no PFN.
+
+In guests with a libc, python3 and a web server.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Iterator, Tuple
+
+import pytest
+
+from rvtest import debian, vm
+from rvtest.guest import Guest, GuestError
+from rvtest.scene import Scene
+
+SECONDS = 60
+KERNELS = vm.some_kernels
+
+# Half of the memory is for what can be moved, so that a block of it can be
+# taken offline; the rest, a little less than half, is rounded up to whole
+# blocks.
+APPEND = 'kernelcore=508M'
+BLOCKS = '/sys/devices/system/memory'
+BLOCK = 32768   # frames in one
+
+COMMAND = f'{debian.TOOLS}/rmapviz'
+EPERM_SHELL = '/usr/bin/setpriv --bounding-set -sys_admin'
+
+
+@pytest.fixture(scope='module')
+def system(series: str, tmp_path_factory: pytest.TempPathFactory
+           ) -> Iterator[Guest]:
+    """The machine of somebody with problems."""
+    directory: Path = tmp_path_factory.mktemp('tools')
+    with debian.with_tools(series, directory, APPEND) as running:
+        yield running
+
+
+@pytest.fixture
+def scene_(system: Guest) -> Iterator[Scene]:
+    """An actor in it."""
+    with Scene(system) as new:
+        yield new
+
+
+def said(system: Guest, *words: str, status: int = 0) -> str:
+    """What the command prints, on either stream."""
+    code, output = system.run(f"{COMMAND} {' '.join(words)}", 300)
+    assert code == status, output
+    return output
+
+
+def told(system: Guest, *words: str, status: int = 0) -> Any:
+    """What it says to programs."""
+    return json.loads(said(system, *words, '--json', status=status))
+
+
+def one_line(output: str) -> str:
+    """What is said in a line, which is all there is."""
+    line, = output.splitlines()
+    return line
+
+
+# ------------------------------------------------------ there is no answer --
+
+def test_a_pfn_that_no_machine_has_is_said_in_a_line(system: Guest) -> None:
+    """And the status tells it from a page that stays."""
+    assert 'there is no such page' in one_line(
+        said(system, 'why', '0xffffffffff', status=2))
+
+
+def test_a_user_is_told_to_become_root(system: Guest) -> None:
+    """What to type."""
+    output = system.run('/usr/bin/setpriv --reuid 1000 --clear-groups '
+                        f'{COMMAND} why 0x100').output
+    assert 'sudo' in one_line(output)
+
+
+def test_root_without_the_capability_is_told_so(system: Guest) -> None:
+    """As in a container."""
+    status, output = system.run(f'{EPERM_SHELL} {COMMAND} why 0x100')
+    assert status == 2
+    assert 'CAP_SYS_ADMIN' in one_line(output)
+
+
+def test_without_debugfs_it_says_how_to_mount_it(system: Guest) -> None:
+    """One line to type."""
+    system.check('mount --bind /run /sys/kernel/debug')
+    try:
+        system.check('mkdir -p /run/empty; mount --bind /run/empty '
+                     '/sys/kernel/debug')
+        output = said(system, 'why', '0x100', status=2)
+    finally:
+        system.check('umount /sys/kernel/debug; umount /sys/kernel/debug')
+    assert 'mount -t debugfs' in one_line(output)
+
+
+def test_without_the_module_it_says_how_to_load_it(system: Guest) -> None:
+    """One line to type."""
+    system.check('rmmod rmapviz')
+    try:
+        output = said(system, 'why', '0x100', status=2)
+    finally:
+        system.check('insmod /root/rmapviz.ko')
+    assert 'modprobe rmapviz' in one_line(output)
+
+
+# ------------------------------------------ memory that does not go offline --
+
+def log_of_offlining(system: Guest, pfn: int) -> str:
+    """What the kernel prints where it tries in vain to empty the block of a
+    page, until it was given a signal."""
+    state = f'{BLOCKS}/memory{pfn // BLOCK}/state'
+    system.check('dmesg -c >/dev/null')
+    # it gives up at once where something else is in the way for a moment
+    system.check(f'while :; do echo offline >{state}; sleep 1; done '
+                 '2>/tmp/offliner & offliner=$!')
+    try:
+        system.wait_for(f'dmesg | grep -q "migrating pfn {pfn:x} "', 60)
+    except GuestError as error:
+        pytest.fail(f"{error}: {system.check('cat /tmp/offliner; dmesg')}")
+    finally:
+        system.run('kill $offliner; wait $offliner')
+    return system.check('dmesg')
+
+
+def some_page(scene: Scene, story: str, page: int = 0) -> int:
+    """A page of P."""
+    scene.story(story)
+    return scene.pfn('P', 'M', page)
+
+
+SPREAD = 45000      # pages of P, over several blocks
+
+
+def page_to_empty(scene: Scene) -> Tuple[int, int]:
+    """A page of P, and its frame, in a block that could go offline: the last
+    one has memory that was reserved at boot."""
+    scene.play(f'P map M {SPREAD}\nP madvise M 0 {SPREAD} nohugepage\n'
+               'P write M')
+    blocks = [int(name) for name in scene.guest.check(
+        f"grep -lx Movable {BLOCKS}/memory*/valid_zones | "
+        "sed 's/.*memory\\([0-9]*\\)\\/.*/\\1/'").split()]
+    assert len(blocks) > 1
+    for page in range(0, SPREAD, 500):
+        pfn = scene.pfn('P', 'M', page)
+        if pfn // BLOCK in sorted(blocks)[:-1]:
+            return page, pfn
+    pytest.fail('all of it is in the last block')
+
+
+def test_the_log_of_a_failed_offlining_leads_to_who_did_it(
+        system: Guest, scene_: Scene) -> None:
+    """The lines that the kernel prints, piped in, name the process that has
+    put the page into a pipe."""
+    page, pfn = page_to_empty(scene_)
+    scene_.story(f'P vmsplice M {page}')
+    log = log_of_offlining(system, pfn)
+    assert f'migrating pfn {pfn:x} failed' in log
+    status, output = system.run(f'dmesg | {COMMAND} why -')
+    assert status == 1
+    assert re.search(rf'^PFN {pfn:#x} .*is an anonymous page', output,
+                     re.MULTILINE)
+    assert re.search(r'will it move\?  not now: 1 reference that no mapping',
+                     output)
+    assert re.search(rf"candidate.*P \({scene_.pids['P']}\).*: "
+                     r'pipe:\[\d+\] with 4,096 bytes in it', output), output
+
+
+def test_a_buffer_of_io_uring_is_found_by_its_address(
+        system: Guest, scene_: Scene) -> None:
+    """Which fdinfo lists: so it is no candidate, but holds the page."""
+    pfn = some_page(scene_, 'P map M 4\nP write M\nP uring M 1 2', 2)
+    case = told(system, 'why', f'{pfn:#x}', status=1)
+    assert case['migrate'] == {'verdict': 'not now', 'reasons': ['dma-pins']}
+    holder, = case['holders']
+    assert (holder['certainty'], holder['how'], holder['pid']) \
+        == ('holds', 'io_uring', scene_.pids['P'])
+
+
+def test_an_empty_pipe_is_no_candidate(system: Guest, scene_: Scene) -> None:
+    """Of a page that nobody maps any more, whose holder can be anybody."""
+    pfn = some_page(scene_, 'P map M 2\nP write M\nP vmsplice M 0')
+    scene_.story('P unmap M 0 2')
+    system.check('sleep 1000 | sleep 1000 & sleepers=$!')
+    try:
+        case = told(system, 'why', f'{pfn:#x}', status=1)
+    finally:
+        system.check('kill $sleepers; killall sleep')
+    assert case['migrate']['reasons'] == ['extra-refs', 'unmapped']
+    assert {(holder['how'], holder['pid']) for holder in case['holders']} \
+        == {('pipe', scene_.pids['P'])}
+
+
+def test_a_page_that_moves_is_said_to(system: Guest, scene_: Scene) -> None:
+    """With status 0."""
+    pfn = some_page(scene_, 'P map M 1\nP write M')
+    output = said(system, 'why', f'pfn:{pfn:x}')
+    assert 'will it move?  yes' in output
+    assert f"P ({scene_.pids['P']})" in output
+
+
+def test_a_block_says_which_of_its_pages_stay(
+        system: Guest, scene_: Scene) -> None:
+    """By its name in /sys/devices/system/memory."""
+    pfn = some_page(scene_, 'P map M 2\nP write M\nP vmsplice M 1', 1)
+    block = told(system, 'why', f'memory{pfn // BLOCK}', status=1)
+    assert pfn in [case['page']['pfn'] for case in block['cases']]
+    assert block['free'] + block['movable'] + block['absent'] \
+        + sum(1 << page['page']['order'] for page in block['stay']) \
+        == block['count'] == BLOCK
+
+
+def test_a_closed_pipe_ends_it_quietly(system: Guest, scene_: Scene) -> None:
+    """As it does other commands."""
+    pfn = some_page(scene_, 'P map M 1\nP write M')
+    output = system.check(f'{COMMAND} why {pfn:#x} {pfn:#x} | head -n 1')
+    assert output.startswith(f'PFN {pfn:#x}')

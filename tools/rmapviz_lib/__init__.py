@@ -1,0 +1,1 @@
+"""What the command tools/rmapviz is made of."""

@@ -1,0 +1,264 @@
+"""Questions to the module, or to a dump of a kernel; each errno in words."""
+
+import errno
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Dict, Iterable, List, Optional, Tuple, Union
+
+from . import report
+from .failure import Failure
+from .report import Report
+from .words import hexa, plain
+
+DEBUGFS = '/sys/kernel/debug'
+PARAMETER = '/sys/module/rmapviz/parameters/query'
+
+# How often to ask again where others set the same parameter.
+ATTEMPTS = 20
+
+LOAD = 'sudo modprobe rmapviz, or sudo insmod rmapviz.ko'
+
+Answer = Union[Report, Failure]
+
+
+class NoPage(Failure):
+    """The process maps no page there."""
+
+
+def target_words(query: str) -> Tuple[str, List[str]]:
+    """What a question is about, in words, and the words of the target."""
+    words = query.split()
+    if words[0] == 'pid' and len(words) > 2 and words[2][:1].isdigit():
+        return (f'process {words[1]} at {words[2]}', words[:3])
+    if words[0] == 'pid':
+        return f'process {words[1]}', words[:2]
+    if words[0] in ('pfn', 'phys'):
+        return ' '.join(words[:2]), words[:2]
+    return f'PFN {words[0]}', words[:1]
+
+
+def sentence(number: int, query: str) -> Failure:
+    """What an errno of a question means."""
+    about, words = target_words(query)
+    if number == errno.EFAULT:
+        return NoPage(f'{about}: it maps no page there')
+    sentences: Dict[int, str] = {
+        errno.ENXIO: f'{about}: there is no such page: it is beyond memory, '
+                     'in a hole, or offline',
+        errno.ESRCH: f'there is no process {words[-1]}' if len(words) < 3
+                     else f'there is no process {words[1]}',
+        errno.EAGAIN: f'{about}: it is too busy: its lock was taken each of '
+                      '64 times; ask again',
+        errno.ENOMEM: f'{about}: there is no memory for the answer',
+        errno.EINTR: f'{about}: interrupted',
+        errno.EINVAL: f'the module does not understand "{query}"; is it '
+                      'older than this command?',
+        errno.EPERM: f'{about}: not permitted',
+    }
+    return Failure(sentences.get(
+        number, f'{about}: {os.strerror(number)}'))
+
+
+class Module:
+    """The module of the running kernel; one descriptor a question."""
+
+    live = True
+
+    def __init__(self, debugfs: str = DEBUGFS, parameter: str = PARAMETER
+                 ) -> None:
+        self._root = Path(debugfs)
+        self._file = self._root / 'rmapviz'
+        self._answer = self._root / 'rmapviz_answer'
+        self._parameter = Path(parameter)
+        self._locked_down = False
+
+    def ask(self, query: str) -> Report:
+        """The answer to a question, which is without json."""
+        line = f'{query} json'
+        data = None if self._locked_down else self._ask_file(line, query)
+        if data is None:
+            self._locked_down = True
+            data = self._ask_parameter(line, query)
+        return report.parse(data.decode('utf-8', 'replace'), 'the module')
+
+    def ask_all(self, queries: Iterable[str]) -> List[Answer]:
+        """Answers to many; a Failure where there is none."""
+        found: List[Answer] = []
+        for query in queries:
+            try:
+                found.append(self.ask(query))
+            except Failure as failure:
+                found.append(failure)
+        return found
+
+    def _ask_file(self, line: str, query: str) -> Optional[bytes]:
+        """By the query file; None where lockdown forbids to open it."""
+        try:
+            fd = os.open(self._file, os.O_RDWR)
+        except OSError as error:
+            if error.errno == errno.EPERM and os.geteuid() == 0:
+                return None
+            raise self._not_open(error) from None
+        try:
+            os.write(fd, line.encode())
+            return _read_all(fd)
+        except OSError as error:
+            raise sentence(error.errno or 0, query) from None
+        finally:
+            os.close(fd)
+
+    def _ask_parameter(self, line: str, query: str) -> bytes:
+        """By the parameter and the file with the answer.
+
+        There is one question for all; so the answer says to which it is one.
+        """
+        mark = f'"query": "{line}"'.encode()
+        for attempt in range(ATTEMPTS):
+            self._set_parameter(line, query)
+            data = self._read_answer(query)
+            if mark in data[:1024]:
+                return data
+            time.sleep(0.01 * attempt)
+        raise Failure('under lockdown there is one question for all, and '
+                      f'somebody else asked {ATTEMPTS} times in between')
+
+    def _set_parameter(self, line: str, query: str) -> None:
+        try:
+            with open(self._parameter, 'w', encoding='ascii') as file:
+                file.write(line)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise sentence(errno.EINVAL, query) from None
+            raise self._not_open(error) from None
+
+    def _read_answer(self, query: str) -> bytes:
+        try:
+            fd = os.open(self._answer, os.O_RDONLY)
+        except OSError as error:
+            raise self._not_open(error) from None
+        try:
+            return _read_all(fd)
+        except OSError as error:
+            raise sentence(error.errno or 0, query) from None
+        finally:
+            os.close(fd)
+
+    def _not_open(self, error: OSError) -> Failure:
+        """Why a file of the module cannot be opened, and what to type."""
+        if os.geteuid() != 0:
+            return Failure('only root may ask: type sudo in front of it')
+        if error.errno in (errno.EPERM, errno.EACCES):
+            return Failure('not permitted: it takes CAP_SYS_ADMIN, which this '
+                           'shell does not have (is it in a container?)')
+        if not self._parameter.parent.parent.exists():
+            return Failure(f'the module is not loaded: {LOAD}')
+        if not any(self._root.iterdir() if self._root.is_dir() else ()):
+            return Failure('debugfs is not mounted: sudo mount -t debugfs '
+                           f'debugfs {self._root}')
+        if not self._file.exists():
+            return Failure(f'there is no {self._file}: is another module of '
+                           'that name loaded?')
+        return Failure(f'{self._file}: {os.strerror(error.errno or 0)}')
+
+    def listing(self, name: str) -> Path:
+        """The path of another file of the module, such as survey."""
+        path = self._root / f'rmapviz_{name}'
+        if not path.exists():
+            failure = self._not_open(OSError(errno.ENOENT, ''))
+            raise failure if not self._file.exists() else Failure(
+                f'there is no {path}: the module is older than this command')
+        return path
+
+
+def _read_all(fd: int) -> bytes:
+    """What a descriptor has, to its end."""
+    parts: List[bytes] = []
+    while True:
+        part = os.read(fd, 1 << 20)
+        if not part:
+            return b''.join(parts)
+        parts.append(part)
+
+
+class Dump:
+    """A dump of a kernel, or the running one, by tools/drgn_dump.py."""
+
+    live = False
+
+    def __init__(self, vmcore: Optional[str], vmlinux: Optional[str]) -> None:
+        for path in filter(None, (vmcore, vmlinux)):
+            if not os.path.exists(path):
+                raise Failure(f'{path}: there is no such file')
+        script = Path(__file__).resolve().parents[1] / 'drgn_dump.py'
+        self._command = ['drgn']
+        self._command += ['-c', vmcore] if vmcore else ['-k']
+        if vmlinux:
+            self._command += ['-s', vmlinux]
+        self._command += [str(script)]
+
+    def ask(self, query: str) -> Report:
+        """The answer to one question."""
+        answer, = self.ask_all([query])
+        if isinstance(answer, Failure):
+            raise answer
+        return answer
+
+    def ask_all(self, queries: Iterable[str]) -> List[Answer]:
+        """Answers to many, in the order of the questions.
+
+        The script has options that are for all of its questions, and answers
+        PFNs first; so each question is a run of its own, unless all are PFNs.
+        """
+        asked = list(queries)
+        if all(_is_pfn(query) for query in asked):
+            return self._run([word for query in asked
+                              for word in query.split()[:1]], len(asked))
+        return [self._run(_arguments(query), 1)[0] for query in asked]
+
+    def _run(self, arguments: List[str], wanted: int) -> List[Answer]:
+        if not wanted:
+            return []
+        try:
+            done = subprocess.run(
+                [*self._command, '--json', *arguments], check=False,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE)
+        except FileNotFoundError:
+            raise Failure('a dump takes drgn, which is not installed: sudo '
+                          'apt-get install python3-drgn') from None
+        lines = done.stdout.decode('utf-8', 'replace').splitlines()
+        if len(lines) != wanted:
+            said = done.stderr.decode('utf-8', 'replace').strip()
+            last = said.splitlines()[-1] if said else 'it says nothing'
+            raise Failure(f'drgn failed: {plain(last)[:300]}')
+        found: List[Answer] = []
+        for line in lines:
+            try:
+                found.append(report.parse(line, 'the dump'))
+            except Failure as failure:
+                found.append(failure)
+        return found
+
+
+def _is_pfn(query: str) -> bool:
+    words = query.split()
+    return words[0][:1].isdigit() and set(words[1:]) <= {'brief'}
+
+
+def _arguments(query: str) -> List[str]:
+    """A question as drgn_dump.py takes it."""
+    words = query.split()
+    folio = ['--folio'] if 'folio' in words else []
+    if 'verify' in words:
+        raise Failure('verify is a question for the module; a dump has none')
+    _, target = target_words(query)
+    if target[0] == 'pid':
+        return [*folio, '--pid', *target[1:]]
+    if target[0] == 'phys':
+        return [*folio, hexa(int(target[1], 0) >> 12)]
+    return [*folio, target[-1]]
+
+
+Source = Union[Module, Dump]
