@@ -8,7 +8,8 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from rmapviz_lib import ask, holders, people, proc, report, target, why, words
+from rmapviz_lib import (ask, holders, people, place, proc, report, target,
+                         why, words)
 from rmapviz_lib.failure import Failure
 from rvtest import vm
 
@@ -417,3 +418,67 @@ def test_the_errnos_are_those_of_the_documents() -> None:
     text = (vm.TOP / 'docs/report.md').read_text()
     rows = text.split('| errno | when |')[1].split('\n\n')[0].splitlines()[2:]
     assert {row.split('|')[1].strip() for row in rows} == set(ERRNOS)
+
+
+# --------------------------------------------------------------------- who --
+
+def word(**bits: int) -> int:
+    """A word of pagemap."""
+    return bits.get('present', 0) << 63 | bits.get('swap', 0) << 62 \
+        | bits.get('rest', 0)
+
+
+def with_memory(machine: Machine, *entries: int) -> None:
+    """Process 7 has a heap, from address 0 on, of which pagemap says that."""
+    machine.write('proc/7/maps', f'0-{len(entries) * 4096:x} rw-p 00000000 '
+                  '00:00 0                          [heap]\n')
+    path = machine.root / 'proc/7/pagemap'
+    path.write_bytes(b''.join(entry.to_bytes(8, 'little')
+                              for entry in entries))
+    machine.write('proc/swaps', 'Filename Type Size Used Priority\n'
+                  '/dev/vdb partition 1 1 -2\n/a\\040b file 1 1 -3\n')
+
+
+@pytest.mark.parametrize('bits, words_', [
+    ({'swap': 1, 'rest': 5 << 5 | 1}, 'to page 5 of /a b'),
+    ({'swap': 1, 'rest': 5 << 5 | 30}, 'being migrated'),
+    ({}, 'never touched'), ({'present': 1, 'rest': 9}, 'ask again')])
+def test_pagemap_says_why_no_page_is_there(
+        machine: Machine, bits: Dict[str, int], words_: str) -> None:
+    """Swapped out and where to, on its way, or never touched."""
+    with_memory(machine, word(**bits))
+    assert words_ in place.absent(machine.proc, 7, 0x10)
+
+
+def test_an_area_that_there_is_not_names_those_there_are(machine: Machine
+                                                         ) -> None:
+    """Which one can then type."""
+    with_memory(machine, 0)
+    with pytest.raises(Failure, match=r'it has \[heap\]'):
+        place.areas(machine.proc, 7, 'stack')
+
+
+@pytest.mark.parametrize('text', ['7', '7:', ':5', '7:g', '7:0x', 'a:5'])
+def test_an_address_is_pid_and_hex(text: str) -> None:
+    """Nothing else."""
+    with pytest.raises(Failure):
+        place.address_of(text)
+
+
+def test_a_file_that_is_cached_has_frames(tmp_path: Path) -> None:
+    """As far as this process may know them."""
+    path = tmp_path / 'data'
+    path.write_bytes(b'x' * 9000)
+    assert len(place.frames_of_file(str(path), 0, 1 << 20)) == 3
+
+
+@pytest.mark.parametrize('name, offset', [
+    ('nothing', 0), ('data', 9000), ('.', 0), ('empty', 0)])
+def test_a_file_without_such_a_page_is_said_in_a_line(
+        tmp_path: Path, name: str, offset: int) -> None:
+    """It is not there, too short, a directory, or empty."""
+    (tmp_path / 'data').write_bytes(b'x' * 9000)
+    (tmp_path / 'empty').touch()
+    with pytest.raises(Failure) as raised:
+        place.frames_of_file(str(tmp_path / name), offset, 4096)
+    assert len(str(raised.value).splitlines()) == 1

@@ -6,7 +6,7 @@ In guests with a libc, python3 and a web server.
 import json
 import re
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
@@ -217,3 +217,132 @@ def test_a_closed_pipe_ends_it_quietly(system: Guest, scene_: Scene) -> None:
     pfn = some_page(scene_, 'P map M 1\nP write M')
     output = system.check(f'{COMMAND} why {pfn:#x} {pfn:#x} | head -n 1')
     assert output.startswith(f'PFN {pfn:#x}')
+
+
+# --------------------------------------------------------- whose page it is --
+
+def pids(groups: List[Any]) -> Set[int]:
+    """Of those who map it."""
+    return {pid for group in groups for pid in group['mapping_pids']}
+
+
+def heap_of(system: Guest, pid: str) -> Tuple[int, int]:
+    """First and last address of a process's heap."""
+    start, end = system.check(
+        f"sed -n '/\\[heap]/s/ .*//p' /proc/{pid}/maps").split('-')
+    return int(start, 16), int(end, 16)
+
+
+def parent_of_server(system: Guest) -> str:
+    """The process that has started all others."""
+    return system.check('pgrep -o apache2').strip()
+
+
+def sharers(system: Guest, address: int) -> Dict[int, int]:
+    """The frame at an address of each process of the server, by pagemap."""
+    found = {}
+    for pid in system.check('pgrep apache2').split():
+        word = system.check(
+            f'dd if=/proc/{pid}/pagemap bs=8 count=1 skip={address // 4096} '
+            '2>/dev/null | od -An -tx8')
+        if int(word, 16) >> 63:
+            found[int(pid)] = int(word, 16) & ((1 << 55) - 1)
+    return found
+
+
+def test_the_heap_of_a_server_is_shared_as_its_pagemaps_say(
+        system: Guest) -> None:
+    """Page by page, by an independent scan."""
+    parent = parent_of_server(system)
+    pages = [json.loads(line) for line in said(
+        system, 'who', '--pid', parent, '--vma', 'heap', '--max', '12',
+        '--json').splitlines()]
+    asked = [page for page in pages if 'page' in page]
+    assert len(asked) > 5
+    for page in asked:
+        frames = sharers(system, int(page['address'], 16))
+        assert pids(page['who']) == {
+            pid for pid, frame in frames.items()
+            if frame == page['page']['pfn']}
+
+
+def test_processes_of_a_server_are_one_line(system: Guest) -> None:
+    """How many map it, and how many were visited in vain."""
+    parent = parent_of_server(system)
+    output = said(system, 'who', f'{parent}:{heap_of(system, parent)[0]:x}')
+    line, = [line for line in output.splitlines() if 'apache2 x' in line]
+    number = len(system.check('pgrep apache2').split())
+    match = re.search(r'apache2 x(\d+) .*maps (\d+)'
+                      r'(?:, visited in vain (\d+))?', line)
+    assert match and int(match[1]) == number, line
+    assert int(match[2]) + int(match[3] or 0) == number
+
+
+def test_all_of_them_are_a_line_each_if_asked_for(system: Guest) -> None:
+    """By pid."""
+    parent = parent_of_server(system)
+    output = said(system, 'who', '--all',
+                  f'{parent}:{heap_of(system, parent)[0]:x}')
+    assert {int(pid) for pid in re.findall(r'apache2 \((\d+)\)', output)} \
+        == set(map(int, system.check('pgrep apache2').split()))
+
+
+def test_a_page_of_libc_is_everybodys_who_has_it(system: Guest) -> None:
+    """By the path of the file, whoever maps it where."""
+    path = system.check("sed -n 's/.* \\(\\/.*libc[-.].*so.*\\)/\\1/p' "
+                        '/proc/self/maps | head -n 1; '
+                        "sed -n 's/.* \\(\\/.*libc[-.].*so.*\\)/\\1/p' "
+                        f'/proc/{parent_of_server(system)}/maps | head -n 1'
+                        ).split()[-1]
+    page = told(system, 'who', '--file', path, '--offset', '0')
+    assert page['page']['kind'] == 'file'
+    assert page['page']['file'] == path
+    servers = set(map(int, system.check('pgrep apache2').split()))
+    assert servers <= pids(page['who'])
+
+
+def test_what_is_not_cached_of_a_file_is_not_read(system: Guest) -> None:
+    """It is said not to be there."""
+    system.check('head -c 1000000 /dev/zero >/root/cold; sync; '
+                 'echo 1 >/proc/sys/vm/drop_caches')
+    pages = [json.loads(line) for line in said(
+        system, 'who', '--file', '/root/cold', '--json', status=1
+    ).splitlines()]
+    assert {page['absent'] for page in pages} == {'not there'}
+    assert len(pages) == 245
+
+
+def test_a_page_that_is_swapped_out_is_said_to_be(
+        system: Guest, scene_: Scene) -> None:
+    """And where."""
+    system.check('head -c 16777216 /dev/zero >/root/swapfile; '
+                 'chmod 600 /root/swapfile; mkswap /root/swapfile; '
+                 'swapon /root/swapfile')
+    try:
+        scene_.play('P map M 2\nP write M\nP madvise M 0 1 pageout')
+        pid = scene_.pids['P']
+        gone = said(system, 'who', f'{pid}:10000000000', status=1)
+        there = said(system, 'who', f'{pid}:10000001000')
+    finally:
+        system.run('killall -9 actor')
+        system.check('swapoff /root/swapfile')
+    assert re.search(r'swapped out, to page \d+ of /root/swapfile',
+                     one_line(gone))
+    assert f'P ({pid})' in there
+
+
+def test_an_address_without_a_page_is_said_to_have_none(
+        system: Guest, scene_: Scene) -> None:
+    """No VMA, or one that was never touched."""
+    scene_.play('P map M 1')
+    pid = scene_.pids['P']
+    assert 'no VMA' in one_line(said(system, 'who', f'{pid}:1000', status=1))
+    assert 'never touched' in one_line(
+        said(system, 'who', f'{pid}:10000000000', status=1))
+
+
+def test_a_process_that_there_is_not_is_said_in_a_line(system: Guest) -> None:
+    """With either way to ask."""
+    for words in (['99999:1000'], ['--pid', '99999', '--vma', 'heap']):
+        assert 'no process 99999' in one_line(
+            said(system, 'who', *words, status=2))

@@ -7,10 +7,10 @@ import signal
 import sys
 from typing import Any, Callable, List, Optional
 
-from . import target, why
+from . import place, target, who, why
 from .ask import Dump, Module, Source
 from .failure import Failure
-from .proc import Proc
+from .proc import PAGE, Proc
 from .words import Paper, plain
 
 DESCRIPTION = '''Who maps a page of physical memory, why it will not move, and
@@ -90,6 +90,65 @@ def _why(run: Answering, frames: target.Frames) -> int:
     return 0 if why.verdict(case.report) in ('yes', None) else 1
 
 
+# -------------------------------------------------------------------- who --
+
+def do_who(run: Answering) -> int:
+    """Answer rmapviz who."""
+    asked = run.options
+    teller = who.Who(run.source, run.proc, run.paper, asked.all)
+    if sum(map(bool, (asked.target, asked.pid, asked.file))) != 1:
+        raise Failure('who takes a PFN or PID:ADDRESS, or --pid, or --file')
+    if asked.file:
+        length = asked.length or (PAGE if asked.offset is not None
+                                  else os.path.getsize(asked.file)
+                                  if os.path.exists(asked.file) else PAGE)
+        pages = teller.of_file(asked.file, asked.offset or 0, length,
+                               asked.max)
+        return _tell(run, teller, plain(asked.file), pages)
+    if asked.pid:
+        if not asked.vma:
+            raise Failure('--pid takes --vma: heap, stack, or a part of a '
+                          "file's name")
+        pages = teller.of_areas(asked.pid, asked.vma, asked.max)
+        return _tell(run, teller, f'{plain(asked.vma)} of process '
+                     f'{asked.pid}', pages)
+    return _who_targets(run, teller)
+
+
+def _who_targets(run: Answering, teller: who.Who) -> int:
+    asked = run.options
+    word = asked.target[0]
+    if len(asked.target) == 1 and ':' in word and word[0].isdigit():
+        start, dash, end = word.partition('-')
+        pid, address = place.address_of(start)
+        if not dash:
+            return _tell(run, teller, '', [teller.of_address(pid, address)])
+        pages = teller.of_range(pid, address, place.address_of(
+            f'{pid}:{end}')[1], asked.max)
+        return _tell(run, teller, word, pages)
+    for frames in target.of_words(asked.target, run.proc):
+        if frames.pages == 1:
+            _tell(run, teller, '', [teller.of_pfn(frames.first)])
+        else:
+            pages = [teller.of_frame(pfn, pfn * PAGE)
+                     for pfn in range(frames.first, frames.end)]
+            _tell(run, teller, target.text(frames), pages)
+    return 0
+
+
+def _tell(run: Answering, teller: who.Who, what: str,
+          pages: List[who.Found]) -> int:
+    """Print them; 1 if there is none."""
+    if run.options.json:
+        for found in pages:
+            run.json(teller.as_json(found))
+    elif what:
+        teller.print_pages(what, pages)
+    else:
+        teller.print_page(pages[0])
+    return 0 if any(page.report for page in pages) else 1
+
+
 # ----------------------------------------------------------- command line --
 
 def _common() -> argparse.ArgumentParser:
@@ -120,6 +179,38 @@ def _add_why(commands: Any, common: argparse.ArgumentParser) -> None:
     new.set_defaults(answer=do_why)
 
 
+def _add_who(commands: Any, common: argparse.ArgumentParser) -> None:
+    new = commands.add_parser(
+        'who', parents=[common], help='who has a page, an area, a file',
+        description='Who has a page. Processes of one command in one unit '
+        'are one line. Exits with 1 if no page is there.')
+    new.add_argument('target', nargs='*', metavar='TARGET',
+                     help='PFN, FIRST-LAST, PID:ADDRESS, PID:FIRST-LAST, or '
+                     "a line of the kernel's log")
+    new.add_argument('--pid', type=int, help='the process of --vma')
+    new.add_argument('--vma', metavar='NAME',
+                     help="heap, stack, or a part of a file's name")
+    new.add_argument('--file', metavar='PATH',
+                     help='pages of a file that are in memory')
+    new.add_argument('--offset', type=_bytes, metavar='N',
+                     help='only the page of that byte of the file')
+    new.add_argument('--length', type=_bytes, metavar='N',
+                     help='so many bytes of the file')
+    new.add_argument('--max', type=int, default=256, metavar='N',
+                     help='of many pages, ask about N, evenly spread (256)')
+    new.add_argument('--all', action='store_true',
+                     help='every process on a line of its own')
+    new.set_defaults(answer=do_who)
+
+
+def _bytes(word: str) -> int:
+    """A number of bytes, decimal or 0x hex."""
+    value = int(word, 0)
+    if value < 0:
+        raise ValueError
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     """Of the whole command line."""
     made = argparse.ArgumentParser(
@@ -129,6 +220,7 @@ def parser() -> argparse.ArgumentParser:
                                    required=True)
     common = _common()
     _add_why(commands, common)
+    _add_who(commands, common)
     return made
 
 

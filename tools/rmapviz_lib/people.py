@@ -14,7 +14,8 @@ class Group(NamedTuple):
     name: str
     unit: str
     pids: Tuple[int, ...]
-    maps: int           # of these processes, so many map the page
+    mappers: Tuple[int, ...]        # pids of those that map the page
+    maps: int           # address spaces that map it
     in_vain: int        # were visited in vain
     not_visited: int
     addresses: Tuple[int, ...]      # where it appears
@@ -39,7 +40,8 @@ class Group(NamedTuple):
     def as_json(self) -> Dict[str, Any]:
         """For programs."""
         return {'comm': self.name, 'unit': self.unit or None,
-                'pids': list(self.pids), 'maps': self.maps,
+                'pids': list(self.pids),
+                'mapping_pids': list(self.mappers), 'maps': self.maps,
                 'visited_in_vain': self.in_vain,
                 'not_visited': self.not_visited,
                 'addresses': [hex(address) for address in self.addresses]}
@@ -102,9 +104,11 @@ def _group(name: str, unit: str, members: List[_Seen]) -> Group:
                         for place in seen.addresses})
     tally = [sum(seen.outcome == outcome for seen in members)
              for outcome in ('maps', 'visited', '-')]
+    mappers = sorted(pid for seen in members if seen.outcome == 'maps'
+                     for pid in seen.mm['tasks'])
     return Group(names.pop() or '?' if len(names) == 1 else name, unit,
-                 tuple(pids) or (0,), tally[0], tally[1], tally[2],
-                 tuple(addresses))
+                 tuple(pids) or (0,), tuple(mappers), tally[0], tally[1],
+                 tally[2], tuple(addresses))
 
 
 def rows(found: Iterable[Group]) -> List[List[str]]:
