@@ -7,11 +7,11 @@ import signal
 import sys
 from typing import Any, Callable, List, Optional
 
-from . import place, target, who, why
+from . import dot, page, place, report, target, who, why
 from .ask import Dump, Module, Source
 from .failure import Failure
 from .proc import PAGE, Proc
-from .words import Paper, plain
+from .words import Paper, hexa, plain
 
 DESCRIPTION = '''Who maps a page of physical memory, why it will not move, and
 pictures of it: from a PFN, a line of dmesg, a process or a file.'''
@@ -149,6 +149,60 @@ def _tell(run: Answering, teller: who.Who, what: str,
     return 0 if any(page.report for page in pages) else 1
 
 
+# ------------------------------------------------------------------- draw --
+
+def asked_report(run: Answering, words: List[str], extra: str = ''
+                 ) -> report.Report:
+    """A report from a file, or - for standard input, or the answer to a
+    question."""
+    if len(words) == 1 and (words[0] == '-' or os.path.exists(words[0])
+                            or words[0].endswith('.json')):
+        return report.load(words[0])
+    if words[0] == 'pid':
+        query = ' '.join(words)
+    elif len(words) == 1 and ':' in words[0] and words[0][0].isdigit():
+        query = 'pid {} {:#x}'.format(*place.address_of(words[0]))
+    else:
+        frames = target.of_words(words, run.proc)
+        if len(frames) != 1 or frames[0].pages != 1:
+            raise Failure('one page is expected')
+        query = hexa(frames[0].first)
+    return run.source.ask(f'{query}{extra}')
+
+
+def do_draw(run: Answering) -> int:
+    """Answer rmapviz draw."""
+    asked = run.options
+    extra = (' folio' if asked.folio else '') \
+        + (' verify' if asked.verify else '')
+    drawn = asked_report(run, asked.target, extra)
+    if asked.form == 'html':
+        write(asked.output, page.make([page.Step(drawn)], asked.all).encode())
+        return 0
+    text = dot.Graph(drawn, asked.all).text()
+    if asked.form == 'dot':
+        write(asked.output, text.encode())
+    else:
+        write(asked.output, dot.render(text, asked.form))
+    return 0
+
+
+def write(path: Optional[str], data: bytes) -> None:
+    """To a file, or to standard output unless that is a terminal and the
+    data would be a mess on it."""
+    if path:
+        try:
+            with open(path, 'wb') as file:
+                file.write(data)
+        except OSError as error:
+            raise Failure(f'{path}: {os.strerror(error.errno or 0)}') \
+                from None
+        return
+    if sys.stdout.isatty() and data[:4] == b'\x89PNG':
+        raise Failure('a PNG is not for a terminal: -o FILE, or > FILE')
+    sys.stdout.buffer.write(data)
+
+
 # ----------------------------------------------------------- command line --
 
 def _common() -> argparse.ArgumentParser:
@@ -203,6 +257,32 @@ def _add_who(commands: Any, common: argparse.ArgumentParser) -> None:
     new.set_defaults(answer=do_who)
 
 
+def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
+    new = commands.add_parser(
+        'draw', parents=[common], help='a picture',
+        description='Draw the building of anon_vmas, AVCs and VMAs, or the '
+        'VMAs of a file, by Graphviz.')
+    new.add_argument('target', nargs='+', metavar='TARGET',
+                     help='a report as JSON: FILE, or - for standard input; '
+                     'or a page to ask about: PFN, PID:ADDRESS, a line of '
+                     "the kernel's log, pid PID")
+    form = new.add_mutually_exclusive_group()
+    for name, text in (('dot', "in Graphviz's language"), ('png', 'as PNG'),
+                       ('svg', 'as SVG (default)'),
+                       ('html', 'as a page to look around in')):
+        form.add_argument(f'--{name}', dest='form', action='store_const',
+                          const=name, help=text)
+    new.add_argument('-o', '--output', metavar='FILE',
+                     help='write there, not to standard output')
+    new.add_argument('--all', action='store_true',
+                     help='fold nothing, though a thousand be alike')
+    new.add_argument('--folio', action='store_true',
+                     help='ask for every page of the folio')
+    new.add_argument('--verify', action='store_true',
+                     help='ask for verify, to draw what rmap does not reach')
+    new.set_defaults(answer=do_draw, form='svg')
+
+
 def _bytes(word: str) -> int:
     """A number of bytes, decimal or 0x hex."""
     value = int(word, 0)
@@ -221,6 +301,7 @@ def parser() -> argparse.ArgumentParser:
     common = _common()
     _add_why(commands, common)
     _add_who(commands, common)
+    _add_draw(commands, common)
     return made
 
 
