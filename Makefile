@@ -57,8 +57,8 @@ endif
 shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make shell KERNEL=7.3 ROOT=debian
 	@tests/vm/shell $(one_kernel) $(ROOT)
 
-demo: prepare-$(demo_kernel) ## see what the module shows, in a guest; make demo STEP=1: step by step
-	@tests/demo $(if $(STEP),--step) $(demo_kernel)
+demo: prepare-$(demo_kernel) ## see what the module shows, in a guest; STEP=1: step by step; HTML=story.html: as a page
+	@tests/demo $(if $(STEP),--step) $(if $(HTML),--html $(HTML)) $(demo_kernel)
 
 # Tests build what they need; all of them need everything, so say how it goes.
 test: need-test $(if $(TESTS)$(K),,$(kernels:%=prepare-%)) ## everything, or: make test KERNEL=7.3 TESTS=tests/test_scenes.py K=mremap

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Set
 
 import pytest
 
-from rmapviz_lib import dot, page, report
+from rmapviz_lib import changes, dot, page, report
 from rmapviz_lib.building import Building
 from rmapviz_lib.failure import Failure
 
@@ -230,7 +230,8 @@ class Seen:
 TOOLS = '''
 const click = (id) => document.getElementById(id).dispatchEvent(
   new MouseEvent('click', {bubbles: true}));
-const lit = () => [...document.querySelectorAll('g.node.on')]
+const lit = () => [...document.querySelectorAll(
+  '.picture:not([hidden]) g.node.on')]
   .map(node => node.id).sort();
 const text = (id) => document.getElementById(id).textContent;
 const type = (words) => { const field = document.getElementById('search');
@@ -416,3 +417,53 @@ def test_the_eras_are_bars_where_the_report_has_them() -> None:
         'av_avc': {'visits': None, 'hits': None, 'bytes': 1}}
     assert [(era['visits'], era['hits']) for era in page.eras(made)] \
         == [(3, 3), (5, 3)]
+
+
+# --------------------------------------------------------- diff and story --
+
+def exited() -> report.Report:
+    """The sample of a family, after P12 has gone and P2 has written."""
+    made = sample('family')
+    gone = next(i for i, mm in enumerate(made['mms'])
+                if mm['comm'] == 'P12')
+    writer = next(i for i, mm in enumerate(made['mms'])
+                  if mm['comm'] == 'P2')
+    made['vmas'][writer]['mapped'] = False
+    made['ptes'] = [pte for pte in made['ptes'] if pte['vma'] != writer]
+    made['mms'][gone].update(pid=0, comm='', tasks=[])
+    made['page']['mapcount'] -= 1
+    return report.check(made, 'it')
+
+
+def test_what_changed_is_told_by_who_it_is() -> None:
+    """Not by ids."""
+    found = changes.news(sample('family'), exited())
+    assert [line for line in found if re.fullmatch(r'P12 \(\d+\) went', line)]
+    assert [line for line in found if re.fullmatch(
+        r'P2 \(\d+\) is visited in vain now, at 10000000000', line)]
+    assert [line for line in found if line.startswith('mapcount: ')]
+
+
+@each_sample
+def test_nothing_has_changed_of_what_is_the_same(path: Path) -> None:
+    """In neither words."""
+    one, other = (report.load(str(path)) for _ in range(2))
+    assert changes.news(one, other) == changes.between(one, other) == []
+
+
+@needs_browser
+def test_the_slider_shows_one_step_after_the_other(tmp_path: Path) -> None:
+    """Each with its picture, its caption and what changed."""
+    html = page.make(changes.story([('before', sample('family')),
+                                    ('after', exited())]))
+    seen = browse(tmp_path, html, '''
+        const slide = document.getElementById('slider');
+        const look = () => [text('step'), document.querySelectorAll(
+          '.picture:not([hidden])').length, lit().length,
+          document.querySelectorAll('#changes li').length > 0];
+        const first = look(); click('vma0');
+        slide.value = 1; slide.dispatchEvent(new Event('input'));
+        return [first, look()];''')
+    assert seen.result == [['1 of 2: before', 1, 0, False],
+                           ['2 of 2: after', 1, 0, True]]
+    assert seen.errors == []

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import Any, Callable, List, Optional
 
-from . import dot, page, place, report, target, who, why
+from . import changes, dot, page, place, report, target, who, why
 from .ask import Dump, Module, Source
 from .failure import Failure
 from .proc import PAGE, Proc
@@ -203,6 +203,38 @@ def write(path: Optional[str], data: bytes) -> None:
     sys.stdout.buffer.write(data)
 
 
+# --------------------------------------------------------- diff and story --
+
+def do_diff(run: Answering) -> int:
+    """Answer rmapviz diff; 1 if they differ."""
+    asked = run.options
+    reports = [report.load(path) for path in (asked.first, asked.second)]
+    found = changes.between(*reports)
+    if asked.html:
+        write(asked.output, page.make(
+            [page.Step(reports[0], asked.first),
+             page.Step(reports[1], asked.second,
+                       changes.news(*reports))],
+            asked.all).encode())
+    elif asked.json:
+        run.json({'rmapviz_diff': 1, 'differences': found})
+    else:
+        run.paper.lines(map(plain, found))
+    return 1 if found else 0
+
+
+def do_story(run: Answering) -> int:
+    """Answer rmapviz story."""
+    asked = run.options
+    told = []
+    for word in asked.step:
+        caption, mark, path = word.rpartition('=')
+        told.append((caption if mark else os.path.basename(path),
+                     report.load(path)))
+    write(asked.output, page.make(changes.story(told), asked.all).encode())
+    return 0
+
+
 # ----------------------------------------------------------- command line --
 
 def _common() -> argparse.ArgumentParser:
@@ -283,6 +315,36 @@ def _add_draw(commands: Any, common: argparse.ArgumentParser) -> None:
     new.set_defaults(answer=do_draw, form='svg')
 
 
+def _add_diff(commands: Any, common: argparse.ArgumentParser) -> None:
+    new = commands.add_parser(
+        'diff', parents=[common], help='what differs between two reports',
+        description='Say where two reports differ, in words or as a page '
+        'with both. Exits with 1 if they differ.')
+    new.add_argument('first', metavar='A', help='a report as JSON, or -')
+    new.add_argument('second', metavar='B', help='another')
+    _add_page_options(new)
+    new.add_argument('--html', action='store_true', help='as a page')
+    new.set_defaults(answer=do_diff)
+
+
+def _add_story(commands: Any, common: argparse.ArgumentParser) -> None:
+    new = commands.add_parser(
+        'story', parents=[common], help='several reports as a page',
+        description='Make a page with a slider of several reports of one '
+        'page or process, with what changed from one to the next.')
+    new.add_argument('step', nargs='+', metavar='[CAPTION=]FILE',
+                     help='a report as JSON')
+    _add_page_options(new)
+    new.set_defaults(answer=do_story)
+
+
+def _add_page_options(new: argparse.ArgumentParser) -> None:
+    new.add_argument('-o', '--output', metavar='FILE',
+                     help='write there, not to standard output')
+    new.add_argument('--all', action='store_true',
+                     help='fold nothing, though a thousand be alike')
+
+
 def _bytes(word: str) -> int:
     """A number of bytes, decimal or 0x hex."""
     value = int(word, 0)
@@ -302,6 +364,8 @@ def parser() -> argparse.ArgumentParser:
     _add_why(commands, common)
     _add_who(commands, common)
     _add_draw(commands, common)
+    _add_diff(commands, common)
+    _add_story(commands, common)
     return made
 
 
