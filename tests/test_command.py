@@ -1,15 +1,18 @@
 """tools/rmapviz without a kernel: what it reads, and what it makes of it."""
 
+import argparse
 import json
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 
 import pytest
 
-from rmapviz_lib import (ask, holders, people, place, proc, report, target,
-                         why, words)
+from rmapviz_lib import (ask, command, holders, people, place, proc, report,
+                         target, why, words)
 from rmapviz_lib.failure import Failure
 from rvtest import vm
 
@@ -482,3 +485,57 @@ def test_a_file_without_such_a_page_is_said_in_a_line(
     with pytest.raises(Failure) as raised:
         place.frames_of_file(str(tmp_path / name), offset, 4096)
     assert len(str(raised.value).splitlines()) == 1
+
+
+# ------------------------------------------------- man page and completion --
+
+def options() -> Dict[str, Set[str]]:
+    """The options of every command, by the parser."""
+    actions: Any = command.parser()._actions
+    commands = next(action for action in actions
+                    if isinstance(action, argparse._SubParsersAction))
+    return {name: {option for action in sub._actions
+                   for option in action.option_strings
+                   if action.help != argparse.SUPPRESS}
+            for name, sub in commands.choices.items()}
+
+
+def test_the_man_page_has_every_command_and_option() -> None:
+    """And the document every command."""
+    page = (vm.TOP / 'tools/man/rmapviz.1').read_text().replace('\\-', '-')
+    document = (vm.TOP / 'docs/command.md').read_text()
+    for name, known in options().items():
+        assert f'rmapviz {name}' in page
+        assert f'`{name}`' in document
+        for option in known - {'-h', '--help'}:
+            assert re.search(rf'(?<![-\w]){option}(?![-\w])', page), option
+
+
+@pytest.mark.parametrize('name', ['rmapviz.1', 'rmapviz.4'])
+def test_a_man_page_is_well_formed(name: str) -> None:
+    """groff has nothing to say."""
+    if not shutil.which('groff'):
+        pytest.skip('groff is not installed')
+    done = subprocess.run(
+        ['groff', '-man', '-Tutf8', '-ww', '-z', str(vm.TOP / 'tools/man'
+                                                     / name)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert (done.returncode, done.stdout) == (0, '')
+
+
+def completed(*line: str) -> Set[str]:
+    """What bash offers for the last word of a line."""
+    script = vm.TOP / 'tools/completion/rmapviz'
+    done = subprocess.run(
+        ['bash', '-c', f'. {script}; COMP_WORDS=("$@"); '
+         'COMP_CWORD=$(($# - 1)); _rmapviz; printf "%s\\n" "${COMPREPLY[@]}"',
+         'bash', *line], check=True, text=True, stdout=subprocess.PIPE)
+    return set(done.stdout.split())
+
+
+def test_bash_completes_every_command_and_option() -> None:
+    """As the parser has them."""
+    known = options()
+    assert completed('rmapviz', '') == {*known, '--help'}
+    for name, wanted in known.items():
+        assert completed('rmapviz', name, '-') == wanted - {'-h'}

@@ -5,9 +5,11 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any, Callable, List, Optional
 
-from . import changes, dot, page, place, report, target, who, why
+from . import (audit, changes, dot, page, place, report, target, top, who,
+               why)
 from .ask import Dump, Module, Source
 from .failure import Failure
 from .proc import PAGE, Proc
@@ -235,6 +237,88 @@ def do_story(run: Answering) -> int:
     return 0
 
 
+# ------------------------------------------------- top, audit and watch --
+
+def module_of(run: Answering) -> Module:
+    """The module, for what a dump cannot say."""
+    if not isinstance(run.source, Module):
+        raise Failure(f'{run.options.command} asks the module; a dump has no '
+                      'such listing')
+    return run.source
+
+
+def do_top(run: Answering) -> int:
+    """Answer rmapviz top."""
+    asked = run.options
+    source = module_of(run)
+    if asked.prometheus:
+        run.paper.lines(top.prometheus(source))
+        return 0
+    teller = top.Top(source, run.proc, run.paper)
+    chosen = top.only(run.proc, asked.pid, asked.cgroup)
+    if asked.what == 'families':
+        families = teller.families(asked.n, chosen)
+        if not asked.json:
+            teller.print_families(families)
+        for family in families if asked.json else ():
+            run.json({'rmapviz_top': 1, **family._asdict()})
+        return 0
+    folios = teller.folios(asked.what, asked.n, chosen)
+    if not asked.json:
+        teller.print_folios(asked.what, folios)
+    for folio in folios if asked.json else ():
+        run.json({'rmapviz_top': 1, **folio._asdict(), 'who': [
+            group.as_json() for group in teller.who(folio)]})
+    return 0
+
+
+def do_audit(run: Answering) -> int:
+    """Answer rmapviz audit; 1 if something stands."""
+    start = time.monotonic()
+    made = audit.Audit(module_of(run), run.proc)
+    found = list(made.run())
+    seconds = time.monotonic() - start
+    if run.options.json:
+        run.json(audit.as_json(made, found, seconds))
+    else:
+        audit.print_result(made, found, seconds, run.paper)
+    return 0 if all(find.explained for find in found) else 1
+
+
+def do_watch(run: Answering) -> int:
+    """Answer rmapviz watch: again and again, until it is interrupted."""
+    asked = run.options
+    before: Optional[report.Report] = None
+    number = 0
+    while asked.times is None or number < asked.times:
+        if number:
+            time.sleep(asked.interval)
+        try:
+            now = asked_report(run, asked.target)
+        except Failure as failure:
+            if before is None:
+                raise
+            run.paper.line(f"{time.strftime('%H:%M:%S')} {failure}")
+            return 1
+        for line in watch_lines(before, now):
+            run.paper.line(f"{time.strftime('%H:%M:%S')} {line}")
+        sys.stdout.flush()
+        before, number = now, number + 1
+    return 0
+
+
+def watch_lines(before: Optional[report.Report], now: report.Report
+                ) -> List[str]:
+    """What there is, and then what has changed."""
+    if before is None:
+        return [words_ for _, words_ in dot.title_lines(now)]
+    found = changes.news(before, now)
+    said, says = (why.verdict(one) for one in (before, now))
+    if said != says:
+        found.append(f'will it move? {says} now, {said} before')
+    return found
+
+
 # ----------------------------------------------------------- command line --
 
 def _common() -> argparse.ArgumentParser:
@@ -338,6 +422,47 @@ def _add_story(commands: Any, common: argparse.ArgumentParser) -> None:
     new.set_defaults(answer=do_story)
 
 
+def _add_top(commands: Any, common: argparse.ArgumentParser) -> None:
+    new = commands.add_parser(
+        'top', parents=[common], help='the most shared, wasted, pinned',
+        description='What there is most of on this machine.')
+    what = new.add_mutually_exclusive_group(required=True)
+    for name, text in top.TITLES.items():
+        what.add_argument(f'--{name}', dest='what', action='store_const',
+                          const=name, help=text)
+    what.add_argument('--prometheus', action='store_true',
+                      help="totals for node_exporter's textfile collector")
+    new.add_argument('-n', type=int, default=10, metavar='N',
+                     help='show N (10)')
+    some = new.add_mutually_exclusive_group()
+    some.add_argument('--pid', type=int, help='only what that process has')
+    some.add_argument('--cgroup', metavar='NAME',
+                      help='only what a unit or cgroup has')
+    new.set_defaults(answer=do_top)
+
+
+def _add_audit(commands: Any, common: argparse.ArgumentParser) -> None:
+    new = commands.add_parser(
+        'audit', parents=[common], help='check all reverse maps once',
+        description="Hold the kernel's reverse maps against all page tables. "
+        'Exits with 1 if they disagree in a way that is not explained.')
+    new.set_defaults(answer=do_audit)
+
+
+def _add_watch(commands: Any, common: argparse.ArgumentParser) -> None:
+    new = commands.add_parser(
+        'watch', parents=[common], help='ask again and again',
+        description='Ask about one page again and again, and say what has '
+        'changed.')
+    new.add_argument('target', nargs='+', metavar='TARGET',
+                     help='PFN, PID:ADDRESS, pid PID')
+    new.add_argument('-i', '--interval', type=float, default=2,
+                     metavar='SECONDS', help='wait so long (2)')
+    new.add_argument('--times', type=int, metavar='N',
+                     help='ask N times; until interrupted without it')
+    new.set_defaults(answer=do_watch)
+
+
 def _add_page_options(new: argparse.ArgumentParser) -> None:
     new.add_argument('-o', '--output', metavar='FILE',
                      help='write there, not to standard output')
@@ -366,6 +491,8 @@ def parser() -> argparse.ArgumentParser:
     _add_draw(commands, common)
     _add_diff(commands, common)
     _add_story(commands, common)
+    for add in _add_top, _add_audit, _add_watch:
+        add(commands, common)
     return made
 
 

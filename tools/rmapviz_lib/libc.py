@@ -1,7 +1,8 @@
 """The few calls of the C library that Python has no names for."""
 
 import os
-from typing import List, Optional
+import struct
+from typing import Iterator, List, Optional, Tuple
 
 from .failure import Failure
 
@@ -13,6 +14,12 @@ except ImportError:     # python3-minimal of Debian has no ctypes
 
 # System calls of x86-64, and an ioctl.
 _SYS_PIDFD_OPEN, _SYS_PIDFD_GETFD, _FIONREAD = 434, 438, 0x541b
+_SYS_KCMP, _KCMP_VM = 312, 1
+
+# PAGEMAP_SCAN, 6.7 and later: _IOWR('f', 16, struct pm_scan_arg), which is 12
+# words; a struct page_region is 3.
+_PAGEMAP_SCAN, _ARGUMENT, _REGION = 0xc0606610, '12Q', '3Q'
+_PAGE_IS_PRESENT, _REGIONS = 1 << 3, 1024
 
 
 def bytes_in_pipe(pid: int, number: int) -> Optional[int]:
@@ -51,3 +58,37 @@ def resident(address: int, length: int) -> List[bool]:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return [bool(byte & 1) for byte in found]
+
+
+def same_memory(pid: int, other: int) -> bool:
+    """Whether two processes have one address space, by kcmp()."""
+    if ctypes is None:
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.syscall(_SYS_KCMP, pid, other, _KCMP_VM, 0, 0) == 0)
+
+
+def scan_present(pagemap: int, start: int, end: int
+                 ) -> Iterator[Tuple[int, int]]:
+    """The parts of an area that have pages, where the kernel can tell; else
+    all of it."""
+    if ctypes is None:
+        yield start, end
+        return
+    regions = ctypes.create_string_buffer(
+        struct.calcsize(_REGION) * _REGIONS)
+    while start < end:
+        argument = bytearray(struct.pack(
+            _ARGUMENT, struct.calcsize(_ARGUMENT), 0, start, end, 0,
+            ctypes.addressof(regions), _REGIONS, 0, 0, _PAGE_IS_PRESENT, 0,
+            _PAGE_IS_PRESENT))
+        try:
+            number = fcntl.ioctl(pagemap, _PAGEMAP_SCAN, argument)
+        except OSError:
+            yield start, end    # an older kernel, or it is not told
+            return
+        for i in range(number):
+            first, last, _ = struct.unpack_from(
+                _REGION, regions, i * struct.calcsize(_REGION))
+            yield first, last
+        start = max(start + 4096, struct.unpack(_ARGUMENT, argument)[4])
