@@ -26,7 +26,8 @@ sources = $(filter-out %.mod.c,$(wildcard *.c *.h))
 version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
 dkms_source = $(DESTDIR)/usr/src/rmapviz-$(version)
 documents = README.md CHANGELOG.md CONTRIBUTING.md $(wildcard docs/*)
-tools = $(wildcard tools/*.py)
+tools = $(wildcard tools/*.py tools/rmapviz_lib/*.* tools/man/* \
+	tools/completion/*) tools/rmapviz
 # take every version of it from DKMS, also one that it has half
 dkms_remove = \
 	for v in $$(dkms status -m rmapviz | \
@@ -124,15 +125,16 @@ dkms-source: ## copy what DKMS needs to $DESTDIR/usr/src
 	install -m 644 dkms.conf Kbuild LICENSE $(sources) $(dkms_source)
 
 # In a copy, because dpkg-buildpackage writes to the directory above.
-deb: need-deb ## build build/rmapviz-dkms_VERSION_all.deb, to be installed by apt
-	@rm -rf build/deb build/rmapviz-dkms_*.deb
+deb: need-deb ## build build/rmapviz-dkms_VERSION_all.deb and rmapviz_..., to be installed by apt
+	@rm -rf build/deb build/rmapviz*_*.deb
 	@mkdir -p build/deb/rmapviz
 	@cp -r --parents debian dkms.conf Kbuild LICENSE Makefile $(documents) \
 		$(tools) tests/kernels $(sources) build/deb/rmapviz
 	@cd build/deb/rmapviz && dpkg-buildpackage --build=binary --no-sign \
 		--no-check-builddeps >../build.log 2>&1 || { cat ../build.log; exit 1; }
-	@mv build/deb/rmapviz-dkms_$(version)_all.deb build/
-	@echo "deb: build/rmapviz-dkms_$(version)_all.deb"
+	@mv build/deb/rmapviz*_$(version)_all.deb build/
+	@echo "deb: build/rmapviz-dkms_$(version)_all.deb" \
+		"build/rmapviz_$(version)_all.deb"
 
 clean: ## remove what was built
 	rm -rf build .tmp_versions

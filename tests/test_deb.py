@@ -1,4 +1,4 @@
-"""The package rmapviz-dkms: what is in it, and what dpkg makes of it."""
+"""The packages: what is in them, and what dpkg makes of rmapviz-dkms."""
 
 import fcntl
 import re
@@ -6,17 +6,18 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple
+from typing import Dict, Iterator, List, NamedTuple, Set
 
 import pytest
 
 from rvtest.system import Done, Journey, Step, System, version
-from rvtest.vm import TOP, some_kernels
+from rvtest.vm import TOP, VM, made, some_kernels, suites
 
 KERNELS = some_kernels
 SECONDS = 60
 
 PACKAGE = 'rmapviz-dkms'
+COMMAND = 'rmapviz'
 HIGHER = '9.9.9'
 
 # What the higher version consists of: that much is built in no time.
@@ -50,11 +51,13 @@ Description: headers of a flavour
 
 
 class Packages(NamedTuple):
-    """This version of the package, its files, and a higher version."""
+    """This version of the package, its files, and a higher version; and the
+    files of the package with the command."""
 
     first: Path
     tree: Path
     higher: Path
+    command: Path
 
 
 def make_deb(scratch: Path) -> Path:
@@ -64,8 +67,9 @@ def make_deb(scratch: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run(['make', '-s', '-C', TOP, 'deb'], check=True,
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        return Path(shutil.copy(
-            TOP / f'build/{PACKAGE}_{version()}_all.deb', scratch))
+        for name in (PACKAGE, COMMAND):
+            shutil.copy(TOP / f'build/{name}_{version()}_all.deb', scratch)
+        return scratch / f'{PACKAGE}_{version()}_all.deb'
 
 
 def unpack(deb: Path, tree: Path) -> Path:
@@ -98,7 +102,9 @@ def packages() -> Iterator[Packages]:
         scratch = Path(name)
         deb = make_deb(scratch)
         yield Packages(deb, unpack(deb, scratch / 'tree'),
-                       make_higher(deb, scratch))
+                       make_higher(deb, scratch), unpack(
+                           scratch / f'{COMMAND}_{version()}_all.deb',
+                           scratch / 'command'))
 
 
 # ---------------------------------------------------------------- its files --
@@ -120,24 +126,64 @@ def test_it_has_what_dkms_builds_from(packages: Packages) -> None:
                  '*.[ch]', 'Kbuild', 'dkms.conf') == []
 
 
-def test_the_package_has_the_tools(packages: Packages) -> None:
-    """The drgn script, and what compares reports."""
-    assert lacks(packages.tree / 'usr/share/rmapviz', TOP / 'tools',
-                 '*.py') == []
+def test_the_package_of_the_command_has_the_tools(packages: Packages
+                                                  ) -> None:
+    """The command, the drgn script, and what compares reports."""
+    assert lacks(packages.command / 'usr/share/rmapviz', TOP / 'tools',
+                 '*.py', 'rmapviz', 'rmapviz_lib/*.*') == []
+
+
+@pytest.mark.parametrize('name', ['man1/rmapviz.1.gz', 'man4/rmapviz.4.gz'])
+def test_the_package_of_the_command_has_man_pages(packages: Packages,
+                                                  name: str) -> None:
+    """For the command and for the files."""
+    assert (packages.command / 'usr/share/man' / name).is_file()
+
+
+def test_bash_completes_what_the_package_has(packages: Packages) -> None:
+    """It looks there for a command of that name."""
+    assert lacks(packages.command / 'usr/share/bash-completion/completions',
+                 TOP / 'tools/completion', '*') == []
+
+
+def test_no_file_is_in_both_packages(packages: Packages) -> None:
+    """dpkg would refuse the second."""
+    def files(tree: Path) -> Set[Path]:
+        return {path.relative_to(tree) for path in tree.rglob('*')
+                if not path.is_dir() and path.parts[len(tree.parts)]
+                != 'DEBIAN'}
+    assert files(packages.tree) & files(packages.command) == set()
+
+
+def test_the_command_runs_with_the_python_of_a_suite(
+        packages: Packages, series: str) -> None:
+    """From where the package has it, by the link in /usr/bin."""
+    done = subprocess.run(
+        [VM / 'in-root', made('tool-root', 'server', suites(series)[0]),
+         '--ro-bind', packages.command / 'usr', '/src',
+         '--ro-bind', TOP / 'tests/data', '/mnt', 'sh', '-c',
+         '/src/bin/rmapviz draw --dot /mnt/reports/anon.json; '
+         '/src/bin/rmapviz why 0x100'],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True)
+    assert done.stdout.startswith('digraph rmapviz {')
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert done.returncode == 2
 
 
 def test_the_package_has_the_documents(packages: Packages) -> None:
     """As they are, for they link to one another."""
-    assert lacks(packages.tree / f'usr/share/doc/{PACKAGE}', TOP,
-                 'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md',
-                 'docs/*') == []
+    for tree, name in (packages.tree, PACKAGE), (packages.command, COMMAND):
+        assert lacks(tree / f'usr/share/doc/{name}', TOP, 'README.md',
+                     'CHANGELOG.md', 'CONTRIBUTING.md', 'docs/*') == []
 
 
 @pytest.mark.parametrize('tool', sorted(
-    path.name for path in TOP.glob('tools/*.py')))
+    path.name for path in [*TOP.glob('tools/*.py'), TOP / 'tools/rmapviz']))
 def test_a_tool_in_it_can_be_run(packages: Packages, tool: str) -> None:
     """By its name."""
-    assert (packages.tree / 'usr/share/rmapviz' / tool).stat().st_mode & 0o111
+    path = packages.command / 'usr/share/rmapviz' / tool
+    assert path.stat().st_mode & 0o111
 
 
 # --------------------------------------------------------------------- dpkg --
