@@ -26,10 +26,23 @@ static const struct {
 	{ "verify", RV_OPT_VERIFY },
 };
 
-/* What parts words. */
+/* What parts words, and surrounds them; strim() would take more for a blank. */
 static bool rv_is_blank(char c)
 {
 	return c == ' ' || c == '\t';
+}
+
+static char *rv_trim(char *line)
+{
+	size_t len;
+
+	while (rv_is_blank(*line))
+		line++;
+	len = strlen(line);
+	while (len && rv_is_blank(line[len - 1]))
+		len--;
+	line[len] = '\0';
+	return line;
 }
 
 /* The next word, or NULL. */
@@ -183,7 +196,7 @@ int rv_query_parse(struct rv_query *q, const char *buf, size_t len)
 	line[len] = '\0';
 	if (!rv_is_one_line(line, len))
 		return -EINVAL;
-	at = strim(line);
+	at = rv_trim(line);
 	/* Words will be cut out of the line. */
 	memcpy(q->text, at, strlen(at) + 1);
 
