@@ -42,7 +42,7 @@ need_dkms = \
 
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
-.PHONY: module shell demo test tested harm test-debug bench check
+.PHONY: module shell demo test tested harm fuzz test-debug bench check
 .PHONY: history-docs
 .PHONY: clean clean-cache help
 
@@ -72,6 +72,11 @@ tested: ## all tests, and docs/tested.md says what came out
 
 harm: ## what harm a question can do, at the size at which it was once seen
 	@HARM=1 $(MAKE) --no-print-directory test TESTS=tests/test_harm.py
+
+# Each of its programs takes that long.
+fuzz: ## the parser and names in reports before a fuzzer, or: make fuzz SECONDS=3600
+	@FUZZ_SECONDS=$(or $(SECONDS),600) $(MAKE) --no-print-directory test \
+		TESTS=tests/test_fuzz.py
 
 test-debug: ## the same with a 6.1 that has KASAN, lockdep and the like
 	@$(MAKE) --no-print-directory test KERNEL=6.1-debug
