@@ -120,7 +120,10 @@ static struct rv_snap *rv_ask(const struct rv_query *q)
 	return rv_answer(q);
 }
 
-/* @snap may be an ERR_PTR: then the old answer stays. */
+/*
+ * @snap may be an ERR_PTR: then the old answer stays.  Of that, seq_file may
+ * have an item half read, for whoever goes on where the last read has ended.
+ */
 static int rv_replace_answer(struct seq_file *m, struct rv_snap *snap)
 {
 	struct rv_open *open = m->private;
@@ -130,6 +133,9 @@ static int rv_replace_answer(struct seq_file *m, struct rv_snap *snap)
 		return PTR_ERR(snap);
 	rv_snap_free(open->snap);
 	open->snap = snap;
+	m->read_pos = 0;
+	m->index = 0;
+	m->count = 0;
 	return 0;
 }
 
@@ -154,15 +160,7 @@ static bool rv_at_end(const struct rv_open *open, loff_t pos)
 
 static void *rv_seq_start(struct seq_file *m, loff_t *pos)
 {
-	struct rv_open *open = m->private;
-	int err;
-
-	if (open->reads == RV_READS_ASK_AGAIN && !*pos) {
-		err = rv_ask_last_query(m);
-		if (err)
-			return ERR_PTR(err);
-	}
-	return rv_at_end(open, *pos) ? NULL : pos;
+	return rv_at_end(m->private, *pos) ? NULL : pos;
 }
 
 static void *rv_seq_next(struct seq_file *m, void *v, loff_t *pos)
@@ -197,6 +195,33 @@ static const struct seq_operations rv_seq_ops = {
 	.stop = rv_seq_stop,
 	.show = rv_seq_show,
 };
+
+/* A read from the start asks again, and so does one that has no answer yet. */
+static int rv_ask_to_read(struct seq_file *m, loff_t pos)
+{
+	const struct rv_open *open = m->private;
+	int err;
+
+	err = mutex_lock_killable(&m->lock);
+	if (err)
+		return err;
+	if (open->reads == RV_READS_ASK_AGAIN && (!pos || !open->snap))
+		err = rv_ask_last_query(m);
+	mutex_unlock(&m->lock);
+	return err;
+}
+
+/*
+ * The question is not for seq_file to ask: it starts anew wherever a read or
+ * lseek() goes, and as often as it is told EAGAIN.
+ */
+static ssize_t rv_read(struct file *file, char __user *ubuf, size_t size,
+		       loff_t *ppos)
+{
+	int err = size ? rv_ask_to_read(file->private_data, *ppos) : 0;
+
+	return err ?: seq_read(file, ubuf, size, ppos);
+}
 
 /* -------------------------------------------------------------- writing -- */
 
@@ -320,7 +345,7 @@ static int rv_release(struct inode *inode, struct file *file)
 static const struct file_operations rv_query_fops = {
 	.owner = THIS_MODULE,
 	.open = rv_open_query,
-	.read = seq_read,
+	.read = rv_read,
 	.write = rv_write,
 	.llseek = seq_lseek,
 	.release = rv_release,
@@ -329,7 +354,7 @@ static const struct file_operations rv_query_fops = {
 static const struct file_operations rv_answer_fops = {
 	.owner = THIS_MODULE,
 	.open = rv_open_answer,
-	.read = seq_read,
+	.read = rv_read,
 	.llseek = seq_lseek,
 	.release = rv_release,
 };

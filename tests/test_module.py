@@ -267,6 +267,18 @@ def test_eagain_when_a_lock_is_never_free(contended: Contended, note: Note
     assert 'EAGAIN' in output
 
 
+@pytest.mark.parametrize('case', LOCKS[:1], ids=['folio-lock'])
+def test_eagain_for_who_skips_the_beginning_when_a_lock_is_never_free(
+        contended: Contended) -> None:
+    """seq_file would try again for as long as it is told so."""
+    guest = contended.scene.guest
+    guest.check(f'echo {contended.pfn} >{FILE}; rm -f /tmp/done; '
+                + contended.hold(f'{{ dd if={FILE} bs=1 skip=9 count=9; '
+                                 'echo over >/tmp/done; } >/tmp/late 2>&1'))
+    guest.wait_for('test -s /tmp/done', 20)
+    assert 'unavailable' in guest.check('wait $asker; cat /tmp/late')
+
+
 @each_lock
 def test_an_answer_when_a_lock_becomes_free_meanwhile(contended: Contended
                                                       ) -> None:

@@ -337,6 +337,25 @@ def test_small_reads_give_the_same_as_a_large_one(family: Family) -> None:
     assert small and small == large
 
 
+def test_what_is_read_after_another_query_is_none_of_the_answer_before(
+        family: Family) -> None:
+    """Not even where the last read had ended, in the midst of a line."""
+    answer = family.guest.check(
+        f'(exec 3<>{FILE}; echo {family.pfn} >&3; dd bs=4 count=1 <&3; '
+        'echo 0 brief >&3; dd bs=1 skip=4 <&3) 2>/dev/null')
+    assert answer.startswith('PFN 0x0 is'), answer
+
+
+def test_one_opened_for_reading_goes_on_in_the_answer_that_it_has_begun(
+        family: Family) -> None:
+    """Though somebody asks for something else meanwhile."""
+    answer = family.guest.check(
+        f'(echo {family.pfn} >{FILE}; exec 5<{FILE}; dd bs=4 count=1 <&5; '
+        f'echo 0 brief >{FILE}; dd bs=1 skip=4 <&5) 2>/dev/null')
+    skipped = f'PFN 0x{family.pfn:x} is'[4:8]
+    assert family.is_answered(answer[:4] + skipped + answer[4:]), answer
+
+
 def test_a_descriptor_that_has_not_asked_gets_the_usage(family: Family
                                                         ) -> None:
     """Not the answer to somebody else's question."""
