@@ -42,7 +42,7 @@ need_dkms = \
 
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
-.PHONY: module shell demo test tested harm fuzz test-debug bench check
+.PHONY: module shell demo test tested harm fuzz misuse test-debug bench check
 .PHONY: history-docs
 .PHONY: clean clean-cache help
 
@@ -77,6 +77,10 @@ harm: ## what harm a question can do, at the size at which it was once seen
 fuzz: ## the parser and names in reports before a fuzzer, or: make fuzz SECONDS=3600
 	@FUZZ_SECONDS=$(or $(SECONDS),600) $(MAKE) --no-print-directory test \
 		TESTS=tests/test_fuzz.py
+
+misuse: ## a million things done with the files, or: make misuse KERNEL=7.3 CASES=5000
+	@MISUSE_CASES=$(or $(CASES),1000000) $(MAKE) --no-print-directory test \
+		TESTS=tests/test_misuse.py
 
 test-debug: ## the same with a 6.1 that has KASAN, lockdep and the like
 	@$(MAKE) --no-print-directory test KERNEL=6.1-debug
