@@ -5,13 +5,11 @@
 #include "rmapviz_lines.h"
 #include "rmapviz_report.h"
 
-static const char rv_survey_heading[] =
-	"         PFN ORDER    KIND MAPCOUNT REFCOUNT DMA_PINS EXTRA_REFS "
-	"VISITED MAPPED           FAMILY CHAIN_BYTES\n";
-
 void rv_print_survey_heading(struct rv_emit *e)
 {
-	rv_emit_bytes(e, rv_survey_heading, sizeof(rv_survey_heading) - 1);
+	rv_emit(e, "         PFN ORDER    KIND MAPCOUNT REFCOUNT DMA_PINS");
+	rv_emit(e, " EXTRA_REFS VISITED MAPPED           FAMILY");
+	rv_emit(e, " CHAIN_BYTES\n");
 }
 
 /* One whose walk was not done has no such numbers. */
@@ -45,13 +43,10 @@ void rv_print_survey_line(struct rv_emit *e, const struct rv_survey_line *line)
 	rv_emit_char(e, '\n');
 }
 
-static const char rv_family_heading[] =
-	"          FAMILY     PID PROCESSES    VMAS     AVS     AVCS DEPTH      "
-	"BYTES FORK_BYTES COMM\n";
-
 void rv_print_family_heading(struct rv_emit *e)
 {
-	rv_emit_bytes(e, rv_family_heading, sizeof(rv_family_heading) - 1);
+	rv_emit(e, "          FAMILY     PID PROCESSES    VMAS     AVS");
+	rv_emit(e, "     AVCS DEPTH      BYTES FORK_BYTES COMM\n");
 }
 
 /* It is the last column, and may have any byte in it. */

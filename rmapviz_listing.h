@@ -32,7 +32,7 @@ struct rv_listing_ops {
 /**
  * struct rv_listing - an open listing
  * @ops: what it lists
- * @lock: one read at a time
+ * @lock: of all below
  * @data: of @ops
  * @next: the offset from which the next line is looked for
  * @line_at: the offset of the last line in @buf
@@ -43,7 +43,7 @@ struct rv_listing_ops {
  */
 struct rv_listing {
 	const struct rv_listing_ops *ops;
-	struct mutex lock;
+	struct mutex lock; /* one read at a time */
 	void *data;
 	loff_t next;
 	loff_t line_at;
