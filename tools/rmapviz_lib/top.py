@@ -129,7 +129,7 @@ class Top:
         for family in found:
             unit = self.proc.unit(family.pid)
             rows.append([
-                family.family, *(f'{value:,}' for value in (
+                family.family, *(_shown(value) for value in (
                     family.processes, family.vmas, family.avs, family.avcs,
                     family.depth, family.tree, family.locked)),
                 size(family.bytes), size(family.fork_bytes),
@@ -139,7 +139,7 @@ class Top:
 
 
 def _shown(number: Optional[int]) -> str:
-    return '-' if number is None else str(number)
+    return '-' if number is None else f'{number:,}'
 
 
 def _names(groups: List[people.Group]) -> str:
@@ -216,9 +216,6 @@ def prometheus(source: Module) -> Iterator[str]:
         'largest_family_processes': (
             'Processes in the family that has most.', max(
                 (family.processes for family in known), default=0)),
-        'largest_tree_vmas': (
-            'VMAs in the largest tree, which one walk may visit.', max(
-                (family.tree for family in known), default=0)),
         'anon_vma_bytes': ('Memory for anon_vmas and AVCs.', sum(
             family.bytes for family in known)),
         'largest_fork_bytes': (
