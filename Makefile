@@ -42,8 +42,8 @@ need_dkms = \
 
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
-.PHONY: module shell demo test tested harm fuzz misuse test-debug bench check
-.PHONY: history-docs
+.PHONY: module shell demo picture test tested harm fuzz misuse test-debug
+.PHONY: bench check history-docs
 .PHONY: clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
@@ -60,6 +60,10 @@ shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make 
 
 demo: prepare-$(demo_kernel) ## see what the module shows, in a guest; STEP=1: step by step; HTML=story.html: as a page
 	@tests/demo $(if $(STEP),--step) $(if $(HTML),--html $(HTML)) $(demo_kernel)
+
+picture: ## draw docs/building.svg anew, which the README shows
+	tools/rmapviz draw --svg tests/data/pictures/branch.json \
+		--output docs/building.svg
 
 # Tests build what they need; all of them need everything, so say how it goes.
 test: need-test $(if $(TESTS)$(K),,$(kernels:%=prepare-%)) ## everything, or: make test KERNEL=7.3 TESTS=tests/test_scenes.py K=mremap

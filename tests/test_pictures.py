@@ -193,6 +193,18 @@ def test_a_hostile_name_is_only_words_in_a_picture(name: str) -> None:
 
 
 @needs_graphviz
+def test_the_picture_of_the_readme_is_what_would_be_drawn_now() -> None:
+    """All words of it and all that is joined; make picture mends it."""
+    def words(svg: bytes) -> List[str]:
+        tree = ElementTree.fromstring(svg)
+        return sorted([*map(str.strip, tree.itertext()),
+                       *(node.get('id', '') for node in tree.iter(f'{SVG}g'))])
+    drawn = dot.render(dot.Graph(sample('branch')).text(), 'svg')
+    kept = DATA.parents[1] / 'docs' / 'building.svg'
+    assert words(kept.read_bytes()) == words(drawn)
+
+
+@needs_graphviz
 def test_a_picture_shows_names_as_they_are() -> None:
     """Those of UTF-8, and what means something to Graphviz or XML."""
     name = 'gr\xc3\xbc\xc3\x9fe <"&'
