@@ -25,6 +25,16 @@ def sample(name: str) -> report.Report:
     return report.load(str(DATA / 'reports' / f'{name}.json'))
 
 
+def family() -> report.Report:
+    """A page at 0x10000000000 of three processes: 109, 123 and 128."""
+    made = sample('anon')
+    for mm, pid in zip(made['mms'], (109, 123, 128)):
+        mm.update(pid=pid, tasks=[pid])
+    assert {address for _, address in report.mappings(made)} \
+        == {0x10000000000}
+    return made
+
+
 def run(*arguments: str, text: str = '', env: Optional[Dict[str, str]] = None
         ) -> 'subprocess.CompletedProcess[str]':
     """The command, as a program of its own."""
@@ -221,7 +231,7 @@ def test_the_unit_of_a_process(cgroups: str, unit: str) -> None:
 
 def test_processes_of_a_name_and_a_unit_are_one_line(tmp_path: Path) -> None:
     """Which says how many, and what came of them."""
-    made = sample('anon')
+    made = family()
     for i, mm in enumerate(made['mms']):
         mm['comm'] = f'worker{i}'
     for pid in (109, 123):
@@ -282,8 +292,8 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def held(pins: int, extra: int) -> report.Report:
-    """The page of P, C and G, pids 109, 123 and 128, at 0x10000000000."""
-    made = sample('anon')
+    """That page, with pins and other references."""
+    made = family()
     made['page'].update(dma_pins=pins, extra_refs=extra)
     return made
 
