@@ -174,6 +174,8 @@ GAP = Chapter('gap', '', (
          ! until passed; do usleep 10000; done
          ''', '! cat /tmp/gap', 'verify',
          'VMAs PTEs reclaim verify'),
+    Step('word-of-ksm', 'The words of struct page of that page.', '', '',
+         'ptrs', 'page'),
 ), 'kill $!; wait')
 
 CHAPTERS = (BUILDING, CLASSIC, CHAINS, CROWD, UNMAP, WORDS, GAP)
