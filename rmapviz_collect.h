@@ -58,6 +58,7 @@ static inline void rv_let_waiters_in(bool there_are)
 
 struct rv_snap *rv_snap_alloc(const struct rv_query *q);
 void rv_snap_clear(struct rv_snap *s);
+void rv_snap_forget(struct rv_snap *s);
 u64 rv_snap_lost(const struct rv_snap *s);
 void rv_snap_want(struct rv_snap *s, enum rv_table_id id, u32 records);
 int rv_snap_grow(struct rv_snap *s);

@@ -339,13 +339,7 @@ struct rv_snap *rv_snap_alloc(const struct rv_query *q)
 	return s;
 }
 
-/**
- * rv_snap_put_files() - let go of the files and the inode of a snapshot
- * @s: the snapshot, after rv_intern()
- *
- * Context: Process context, may sleep; no locks held.
- */
-void rv_snap_put_files(struct rv_snap *s)
+static void rv_put_files(struct rv_snap *s)
 {
 	struct rv_file *file;
 	u32 n = 0;
@@ -356,6 +350,30 @@ void rv_snap_put_files(struct rv_snap *s)
 			fput((struct file *)file->key.ptr);
 		file->key.ptr = 0;
 	}
+}
+
+static void rv_put_mms(struct rv_snap *s)
+{
+	struct rv_mm *mm;
+	u32 n = 0;
+
+	rv_for_each(mm, s, RV_MMS) {
+		rv_give_way(++n);
+		if (mm->held)
+			mmdrop((struct mm_struct *)mm->key.ptr);
+		mm->held = false;
+	}
+}
+
+/**
+ * rv_snap_put_files() - let go of the files and the inode of a snapshot
+ * @s: the snapshot, after rv_intern()
+ *
+ * Context: Process context, may sleep; no locks held.
+ */
+void rv_snap_put_files(struct rv_snap *s)
+{
+	rv_put_files(s);
 	iput(s->inode);
 	if (s->sb)
 		deactivate_super(s->sb);
@@ -389,18 +407,28 @@ static void rv_put_refs_of_vmas(struct rv_snap *s)
  */
 void rv_snap_put_refs(struct rv_snap *s)
 {
-	struct rv_mm *mm;
-	u32 n = 0;
-
 	if (!s->interned)
 		rv_put_refs_of_vmas(s);
 	rv_snap_put_files(s);
-	rv_for_each(mm, s, RV_MMS) {
-		rv_give_way(++n);
-		if (mm->held)
-			mmdrop((struct mm_struct *)mm->key.ptr);
-		mm->held = false;
-	}
+	rv_put_mms(s);
+}
+
+/**
+ * rv_snap_forget() - free the records of a snapshot
+ * @s: the snapshot, after rv_intern(); its counts and its inode stay
+ *
+ * Context: Process context, may sleep; no locks held.
+ */
+void rv_snap_forget(struct rv_snap *s)
+{
+	struct rv_table *t;
+
+	if (!s->tables[RV_VMAS].cap)
+		return;
+	rv_put_mms(s);
+	rv_put_files(s);
+	rv_for_each_table(t, s)
+		rv_table_free(t);
 }
 
 /**

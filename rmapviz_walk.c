@@ -794,6 +794,9 @@ struct rv_snap *rv_walk(const struct rv_query *q)
 		rv_snap_free(s);
 		return ERR_PTR(err);
 	}
+	/* KSM's walk has to know what it has met before, and nobody else has. */
+	if (q->target != RV_TARGET_PID && !rv_has_history(s))
+		rv_snap_forget(s);
 	return s;
 }
 

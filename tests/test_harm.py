@@ -161,6 +161,52 @@ def test_an_open_answer_is_charged_to_who_asked(guest: Guest, note: Note
     assert after - before > 2 << 20
 
 
+SAME = 6000     # equal pages, records of which take 2 MB
+
+
+@contextmanager
+def merged(guest: Guest) -> Iterator[int]:
+    """The page that they are, in one VMA, until this is left."""
+    ksm = '/sys/kernel/mm/ksm'
+    names = ('sleep_millisecs', 'pages_to_scan', 'max_page_sharing')
+    usual = guest.check('cd /; cat '
+                        + ' '.join(f'{ksm}/{name}' for name in names)).split()
+    guest.check(f'cd {ksm}; echo 10000 >pages_to_scan; '
+                f'echo {2 * SAME} >max_page_sharing; '
+                'echo 0 >sleep_millisecs; cd /')
+    try:
+        with crowd(guest, 'ksm-vma', SAME) as same:
+            guest.check(f'echo 1 >{ksm}/run')
+            guest.wait_for(f'[ $(cat {ksm}/pages_sharing) -ge {SAME - 1} ]',
+                           300)
+            guest.check(f'echo 0 >{ksm}/run')
+            entry = guest.check(
+                f'dd if=/proc/{same.pid}/pagemap bs=8 skip={0x10000000} '
+                'count=1 2>/dev/null | od -An -t u8')
+            yield int(entry) & (1 << 55) - 1
+    finally:
+        guest.undo(f'echo 2 >{ksm}/run; echo 0 >{ksm}/run; ' + '; '.join(
+            f'echo {value} >{ksm}/{name}'
+            for name, value in zip(names, usual)), 300)
+
+
+def test_brief_keeps_no_records_of_a_ksm_page(guest: Guest, note: Note
+                                              ) -> None:
+    """Though its walk needs some, for it meets what it has met before."""
+    kept = {}
+    with merged(guest) as pfn:
+        for option in 'brief', 'full':
+            said = guest.check(IN_GROUP.format(
+                'used() { read used </group/asker/memory.current; '
+                f'echo $used; }}; exec 7<>/sys/kernel/debug/rmapviz; used; '
+                f'echo {pfn} {option} >&7; used'), 300)
+            before, after = map(int, said.split())
+            kept[option] = after - before
+    note(f'{SAME} mappings: {kept}')
+    # the group takes up to 64 pages at a time
+    assert kept['brief'] < 512 << 10 < kept['full']
+
+
 def test_a_question_beyond_the_limit_of_who_asks_is_refused(guest: Guest
                                                             ) -> None:
     """Who asks is not killed, nor is anybody else of the group."""
