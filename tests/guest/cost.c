@@ -149,13 +149,18 @@ static int cost_sweep(const char *file, unsigned long long first,
 	return 0;
 }
 
-/* What the kernel has for this process's group, in bytes. */
+/*
+ * What the kernel has for this process's group, in bytes.  It adds up its books
+ * every two seconds, and when they are read only if much has come together.
+ */
 static long long kernel_memory(const char *stat)
 {
-	FILE *file = fopen(stat, "r");
 	long long bytes = -1;
 	char line[200];
+	FILE *file;
 
+	sleep(5);
+	file = fopen(stat, "r");
 	while (file && bytes < 0 && fgets(line, sizeof(line), file))
 		sscanf(line, "kernel %lld", &bytes);
 	if (bytes < 0)
