@@ -1,0 +1,213 @@
+"""Questions for which one allocation after the other fails.
+
+tests/kmod/rmapviz_fail.c refuses the module memory.
+"""
+
+import re
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+
+import pytest
+
+from rvtest import vm
+from rvtest.guest import Guest, Result
+from rvtest.report import Report, parse
+from rvtest.scene import FILE, Scene
+from rvtest.stage import Stage
+from stories import slug
+
+KERNELS = vm.kernels
+SECONDS = 30
+
+PARAMETERS = '/sys/module/rmapviz_fail/parameters'
+AT = '0x10000000000'    # where an actor's first region is
+
+# A file system that can be taken away.
+DISK = '/tmp/fs'
+
+# More allocations than a question makes.
+MANY = 300
+
+# A page of a family, one of a file, and one of hugetlb.
+CROWD = '''
+    ! head -c 65536 </bin/busybox >/tmp/data
+    ! echo 1 >/proc/sys/vm/nr_hugepages
+    P map M 4
+    P write M
+    P map F 4 shared file /tmp/data 0
+    P write F
+    P map H 512 shared hugetlb
+    P write H 0
+    P forkmany 12 C
+    C0 read F
+    C0 read H 0
+    C0 write M 1
+    '''
+
+# {M}, {F} and {H} are pages, {pid} is a process.
+QUESTIONS = (
+    '{M}', '{M} brief', '{M} verify', '{M} folio', '{F}', '{F} verify', '{H}',
+    'pid {pid}', 'pid {pid} ' + AT, 'pid {pid} brief', '0', 'phys 0x1000')
+
+Note = Callable[[str], None]
+
+
+class Try(NamedTuple):
+    """A question of whose allocations one was refused."""
+
+    nth: int
+    error: str
+    report: Report
+
+
+class Tried(NamedTuple):
+    """Every allocation of a question in turn."""
+
+    before: Report
+    tries: List[Try]
+    after: Report
+
+
+def steady(report: Report) -> Dict[str, Any]:
+    """What two answers to a question have in common."""
+    found = dict(report)
+    found['walk'] = {name: value for name, value in report['walk'].items()
+                     if name not in ('lock_ns', 'lock_max_ns', 'attempts',
+                                     'retries')}
+    found.pop('history', None)
+    return found
+
+
+def try_all(scene: Scene, query: str) -> Tried:
+    """Until there is none left to refuse."""
+    guest = scene.guest
+    before = scene.ask(query)
+    output = guest.check(
+        f'for n in $(seq {MANY}); do echo $n >{PARAMETERS}/nth; '
+        f"ask '{query} json' >/tmp/said 2>&1; "
+        f'read failed <{PARAMETERS}/failed; echo 0 >{PARAMETERS}/nth; '
+        '[ $failed = 1 ] || break; echo "== $n"; cat /tmp/said; done', 300)
+    tries = []
+    for part in output.split('== ')[1:]:
+        nth, _, said = part.partition('\n')
+        error = re.search(r': (E[A-Z]+) \(', said)
+        tries.append(Try(int(nth), error[1] if error else 'ok',
+                         {} if error else parse(said)))
+    return Tried(before, tries, scene.ask(query))
+
+
+@contextmanager
+def memory_refused(guest: Guest) -> Iterator[None]:
+    """To the module, as far as nth says."""
+    address, size = guest.check(
+        "sed -n 's/^rmapviz \\([0-9]*\\) .* \\(0x[0-9a-f]*\\).*/\\2 \\1/p' "
+        '/proc/modules').split()
+    guest.check(f'insmod /lib/rmapviz_fail.ko from={address} size={size}')
+    try:
+        yield
+    finally:
+        guest.undo('rmmod rmapviz_fail')
+
+
+@pytest.fixture
+def short(stage: Stage) -> Iterator[Scene]:
+    """A crowd to ask about, and what refuses memory."""
+    scene = stage.scene(CROWD, lambda new: new.story(CROWD))
+    with memory_refused(stage.guest):
+        yield scene
+
+
+def spelled(scene: Scene, question: str) -> str:
+    """About what is in the scene."""
+    pages = {region: scene.pfn('C0', region) for region in 'MFH'}
+    return question.format(pid=scene.pids['C0'], **pages)
+
+
+@pytest.fixture(params=[pytest.param(query, id=slug(query))
+                        for query in QUESTIONS])
+def tried(request: pytest.FixtureRequest, short: Scene) -> Tried:
+    """One question."""
+    return try_all(short, spelled(short, request.param))
+
+
+def test_a_question_is_right_or_enomem_whichever_allocation_fails(
+        tried: Tried, note: Note) -> None:
+    """The same answer as before, where there is another way to memory."""
+    errors = [some.error for some in tried.tries]
+    note(f'{len(errors)} allocations, {errors.count("ENOMEM")} of them ENOMEM')
+    assert set(errors) <= {'ok', 'ENOMEM'}
+    assert 'ENOMEM' in errors
+    assert len(errors) < MANY
+    assert [some.nth for some in tried.tries if some.error == 'ok'
+            and steady(some.report) != steady(tried.before)] == []
+
+
+def test_a_question_is_answered_as_before_when_memory_is_back(tried: Tried
+                                                              ) -> None:
+    """And no page has a reference too many."""
+    assert steady(tried.after) == steady(tried.before)
+
+
+def address_spaces(guest: Guest) -> int:
+    """How many the kernel has, dead ones that somebody keeps included."""
+    guest.check('echo 1 >/sys/kernel/slab/mm_struct/shrink')
+    return int(guest.check("sed -n 's/^mm_struct *//p' /proc/slabinfo")
+               .split()[0])
+
+
+class Left(NamedTuple):
+    """What there is when all who were asked about have gone."""
+
+    kept: int       # address spaces
+    unmounted: Result
+
+
+def ask_and_leave(guest: Guest) -> Left:
+    """Refuse memory to all questions about a crowd, and let it go."""
+    guest.check(f'mkdir -p {DISK}; mount -t tmpfs fs {DISK}')
+    before = address_spaces(guest)
+    with Scene(guest) as scene, memory_refused(guest):
+        scene.story(CROWD.replace('/tmp/data', f'{DISK}/data')
+                    .replace('forkmany 12', 'forkmany 60'))
+        for question in QUESTIONS:
+            try_all(scene, spelled(scene, question))
+    unmounted = guest.run(f'umount {DISK}')
+    return Left(address_spaces(guest) - before, unmounted)
+
+
+@pytest.fixture
+def left(stage: Stage) -> Left:
+    """Seen once; there is no actor but the crowd."""
+    def look() -> Left:
+        try:
+            return ask_and_leave(stage.guest)
+        finally:
+            if not stage.guest.broken:
+                stage.guest.run(f'umount {DISK}')
+
+    return stage.record('a crowd that was asked about without memory', look)
+
+
+def test_questions_that_got_no_memory_keep_no_address_spaces(
+        left: Left, series: str, note: Note) -> None:
+    """Give or take the slab."""
+    if vm.is_debug(series):
+        pytest.skip('KASAN keeps what was freed for a while')
+    note(f'{max(0, left.kept)} of 61')
+    assert left.kept < 30
+
+
+def test_questions_that_got_no_memory_keep_no_file_system_mounted(
+        left: Left) -> None:
+    """Neither a file nor an inode of it."""
+    assert left.unmounted == (0, '')
+
+
+def test_the_file_cannot_be_opened_without_memory(short: Scene) -> None:
+    """And can be afterwards."""
+    guest = short.guest
+    guest.check(f'echo 1 >{PARAMETERS}/nth')
+    status, output = guest.run(f'(exec 3<>{FILE})')
+    guest.check(f'echo 0 >{PARAMETERS}/nth')
+    assert status and 'memory' in output
+    guest.check(f'(exec 3<>{FILE})')
