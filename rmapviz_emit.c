@@ -63,11 +63,6 @@ void rv_emit_s64(struct rv_emit *e, s64 value)
 	rv_emit_u64(e, value < 0 ? -(u64)value : value);
 }
 
-static unsigned int rv_count_hex_digits(u64 value)
-{
-	return value ? (fls64(value) + 3) / 4 : 1;
-}
-
 /**
  * rv_emit_hex() - a number as 0x and hex digits, without leading zeros
  * @e: the item
@@ -77,7 +72,7 @@ static unsigned int rv_count_hex_digits(u64 value)
  */
 void rv_emit_hex(struct rv_emit *e, u64 value)
 {
-	unsigned int digits = rv_count_hex_digits(value);
+	unsigned int digits = value ? (fls64(value) + 3) / 4 : 1;
 	char *at = rv_emit_room(e, 2 + digits);
 
 	if (!at)
@@ -108,20 +103,6 @@ void rv_emit_id(struct rv_emit *e, u64 id)
 }
 
 /**
- * rv_emit_blanks() - blanks before something that stands on the right
- * @e: the item
- * @blanks: how many; one, if they are fewer
- *
- * Context: Any.
- */
-void rv_emit_blanks(struct rv_emit *e, int blanks)
-{
-	do
-		rv_emit_char(e, ' ');
-	while (--blanks > 0);
-}
-
-/**
  * rv_emit_u64_right() - a number in decimal, in a column
  * @e: the item
  * @value: the number
@@ -131,53 +112,10 @@ void rv_emit_blanks(struct rv_emit *e, int blanks)
  */
 void rv_emit_u64_right(struct rv_emit *e, u64 value, int width)
 {
-	rv_emit_blanks(e, width - rv_count_digits(value));
+	int blanks = width - rv_count_digits(value);
+
+	do
+		rv_emit_char(e, ' ');
+	while (--blanks > 0);
 	rv_emit_u64(e, value);
-}
-
-/**
- * rv_emit_s64_right() - the same with a sign
- * @e: the item
- * @value: the number
- * @width: of the column
- *
- * Context: Any.
- */
-void rv_emit_s64_right(struct rv_emit *e, s64 value, int width)
-{
-	if (value >= 0) {
-		rv_emit_u64_right(e, value, width);
-		return;
-	}
-	rv_emit_blanks(e, width - 1 - rv_count_digits(-(u64)value));
-	rv_emit_s64(e, value);
-}
-
-/**
- * rv_emit_hex_right() - a number in hex, in a column
- * @e: the item
- * @value: the number
- * @width: of the column
- *
- * Context: Any.
- */
-void rv_emit_hex_right(struct rv_emit *e, u64 value, int width)
-{
-	rv_emit_blanks(e, width - 2 - rv_count_hex_digits(value));
-	rv_emit_hex(e, value);
-}
-
-/**
- * rv_emit_word_right() - a word in a column
- * @e: the item
- * @word: the word
- * @width: of the column
- *
- * Context: Any.
- */
-void rv_emit_word_right(struct rv_emit *e, const struct rv_word *word,
-			int width)
-{
-	rv_emit_blanks(e, width - word->len);
-	rv_emit_word(e, word);
 }

@@ -129,11 +129,6 @@ void rv_emit_id(struct rv_emit *e, u64 id);
  * At the right end of a column, that begins with a blank at least: what is too
  * wide for it makes it wider.
  */
-void rv_emit_blanks(struct rv_emit *e, int blanks);
 void rv_emit_u64_right(struct rv_emit *e, u64 value, int width);
-void rv_emit_s64_right(struct rv_emit *e, s64 value, int width);
-void rv_emit_hex_right(struct rv_emit *e, u64 value, int width);
-void rv_emit_word_right(struct rv_emit *e, const struct rv_word *word,
-			int width);
 
 #endif /* RMAPVIZ_EMIT_H */

@@ -5,42 +5,96 @@
 #include "rmapviz_lines.h"
 #include "rmapviz_report.h"
 
+/*
+ * Lines of the survey are many, so each is a copy of an empty one into which
+ * numbers are written, up to the ends of their columns.  Those have room for all
+ * that an int can be, of each page of the largest folio.
+ */
+static const char rv_survey_empty[] =
+	"                                                                "
+	"                                                               -\n";
+
 void rv_print_survey_heading(struct rv_emit *e)
 {
-	rv_emit(e, "         PFN ORDER    KIND MAPCOUNT REFCOUNT DMA_PINS");
-	rv_emit(e, " EXTRA_REFS VISITED MAPPED           FAMILY");
-	rv_emit(e, " CHAIN_BYTES\n");
+	rv_emit(e, "         PFN ORDER     KIND   MAPCOUNT   REFCOUNT");
+	rv_emit(e, "   DMA_PINS  EXTRA_REFS    VISITED     MAPPED");
+	rv_emit(e, "           FAMILY      CHAIN_BYTES\n");
+}
+
+static void rv_put_u64(char *end, u64 value)
+{
+	do {
+		*--end = '0' + value % 10;
+		value /= 10;
+	} while (value);
+}
+
+static void rv_put_s64(char *end, s64 value)
+{
+	char *sign = end - 1;
+	u64 size = abs(value);
+
+	rv_put_u64(end, size);
+	if (value >= 0)
+		return;
+	for (; size; size /= 10)
+		sign--;
+	*sign = '-';
+}
+
+/* At least so many digits, in hex. */
+static char *rv_put_hex(char *end, u64 value, int digits)
+{
+	do {
+		*--end = rv_hex_digit(value & 15);
+		value >>= 4;
+	} while (--digits > 0 || value);
+	return end;
+}
+
+static void rv_put_page(char *line, const struct rv_page *page)
+{
+	const struct rv_word *kind = &rv_kind_words[page->kind];
+	char *prefix = rv_put_hex(line + 12, page->pfn, 1);
+	u32 i;
+
+	*--prefix = 'x';
+	*--prefix = '0';
+	rv_put_u64(line + 18, page->order);
+	for (i = 0; i < kind->len; i++)
+		line[27 - kind->len + i] = kind->text[i];
+	rv_put_s64(line + 38, page->folio_mapcount);
+	rv_put_s64(line + 49, page->refcount);
+	rv_put_s64(line + 60, page->dma_pins);
+	rv_put_s64(line + 72, page->extra_refs);
 }
 
 /* One whose walk was not done has no such numbers. */
-static void rv_print_walk(struct rv_emit *e, const struct rv_survey_line *line)
+static void rv_put_walk(char *line, const struct rv_survey_line *told)
 {
-	if (line->walked) {
-		rv_emit_u64_right(e, line->visited, 8);
-		rv_emit_u64_right(e, line->mapped, 7);
+	if (told->walked) {
+		rv_put_u64(line + 83, told->visited);
+		rv_put_u64(line + 94, told->mapped);
 	} else {
-		rv_emit(e, "       -      -");
+		line[82] = '-';
+		line[93] = '-';
 	}
-	if (line->family)
-		rv_emit_id(e, line->family);
+	if (told->family)
+		rv_put_hex(line + 111, told->family, 16);
 	else
-		rv_emit(e, "                -");
+		line[110] = '-';
 }
 
-void rv_print_survey_line(struct rv_emit *e, const struct rv_survey_line *line)
+void rv_print_survey_line(struct rv_emit *e, const struct rv_survey_line *told)
 {
-	const struct rv_page *page = line->page;
+	char *line = rv_emit_room(e, sizeof(rv_survey_empty) - 1);
 
-	rv_emit_hex_right(e, page->pfn, 12);
-	rv_emit_u64_right(e, page->order, 6);
-	rv_emit_word_right(e, &rv_kind_words[page->kind], 8);
-	rv_emit_s64_right(e, page->folio_mapcount, 9);
-	rv_emit_s64_right(e, page->refcount, 9);
-	rv_emit_s64_right(e, page->dma_pins, 9);
-	rv_emit_s64_right(e, page->extra_refs, 11);
-	rv_print_walk(e, line);
-	rv_emit_u64_right(e, line->chain_bytes, 12);
-	rv_emit_char(e, '\n');
+	if (!line)
+		return;
+	memcpy(line, rv_survey_empty, sizeof(rv_survey_empty) - 1);
+	rv_put_page(line, told->page);
+	rv_put_walk(line, told);
+	rv_put_u64(line + 128, told->chain_bytes);
 }
 
 void rv_print_family_heading(struct rv_emit *e)

@@ -10,7 +10,7 @@ struct rv_survey_line;
 struct rv_family_line;
 
 void rv_print_survey_heading(struct rv_emit *e);
-void rv_print_survey_line(struct rv_emit *e, const struct rv_survey_line *line);
+void rv_print_survey_line(struct rv_emit *e, const struct rv_survey_line *told);
 
 void rv_print_family_heading(struct rv_emit *e);
 void rv_print_family_line(struct rv_emit *e, const struct rv_family_line *line);

@@ -31,6 +31,20 @@
 /* Memory comes and goes in pieces of so many frames. */
 #define RV_FRAMES_PIECE PAGES_PER_SUBSECTION
 
+/**
+ * struct rv_survey - an open survey
+ * @snap: what was counted of a folio
+ * @end: the first frame behind all memory, when it was opened
+ * @last_ptr: what the family of the last folio stands for
+ * @last_id: and its id
+ */
+struct rv_survey {
+	struct rv_snap *snap;
+	u64 end;
+	unsigned long last_ptr;
+	u64 last_id;
+};
+
 /* -------------------------------------------------------------- one folio -- */
 
 /* What stands for its family: a root of anon_vmas, or a file. */
@@ -56,10 +70,23 @@ static int rv_survey_walk(struct rv_snap *s, struct folio *folio)
 	return -EAGAIN;
 }
 
+/* Its id; neighbours are mostly of one family. */
+static u64 rv_family_id(struct rv_survey *survey)
+{
+	unsigned long ptr = rv_family_ptr(survey->snap);
+
+	if (ptr != survey->last_ptr) {
+		survey->last_ptr = ptr;
+		survey->last_id = rv_listing_id(ptr);
+	}
+	return survey->last_id;
+}
+
 /* A line, if rmap maps it; it is referenced.  1, 0 or an error. */
-static int rv_survey_folio(struct rv_snap *s, struct folio *folio,
+static int rv_survey_folio(struct rv_survey *survey, struct folio *folio,
 			   struct rv_emit *e)
 {
+	struct rv_snap *s = survey->snap;
 	struct rv_survey_line line = { .page = &s->page };
 	int err = rv_survey_walk(s, folio);
 
@@ -70,7 +97,7 @@ static int rv_survey_folio(struct rv_snap *s, struct folio *folio,
 	line.walked = !err;
 	line.visited = s->visited;
 	line.mapped = s->mapped;
-	line.family = err ? 0 : rv_listing_id(rv_family_ptr(s));
+	line.family = err ? 0 : rv_family_id(survey);
 	line.chain_bytes = rv_page_chain_bytes(folio);
 	rv_print_survey_line(e, &line);
 	return 1;
@@ -132,14 +159,14 @@ static int rv_survey_frame(struct rv_listing *l, struct rv_emit *e)
 
 static int rv_survey_line(struct rv_listing *l, struct rv_emit *e)
 {
+	struct rv_survey *survey = l->data;
 	const bool heading = !l->next;
-	u64 end = rv_frames_end();
 	u32 n = 0;
 	int told;
 
 	if (heading)
 		rv_print_survey_heading(e);
-	while (l->next < end) {
+	while (l->next < survey->end) {
 		told = rv_survey_frame(l, e);
 		if (told || heading)
 			return told ?: 1;
@@ -159,13 +186,25 @@ static int rv_survey_start(struct rv_listing *l)
 		.opts = RV_OPT_BRIEF | RV_OPT_FOLIO,
 	};
 
-	l->data = rv_snap_alloc(&q);
-	return l->data ? 0 : -ENOMEM;
+	struct rv_survey *survey = kzalloc(sizeof(*survey), RV_GFP);
+
+	if (!survey)
+		return -ENOMEM;
+	survey->end = rv_frames_end();
+	survey->snap = rv_snap_alloc(&q);
+	l->data = survey;
+	if (survey->snap)
+		return 0;
+	kfree(survey);
+	return -ENOMEM;
 }
 
 static void rv_survey_end(struct rv_listing *l)
 {
-	rv_snap_free(l->data);
+	struct rv_survey *survey = l->data;
+
+	rv_snap_free(survey->snap);
+	kfree(survey);
 }
 
 const struct rv_listing_ops rv_survey_ops = {

@@ -64,7 +64,8 @@
  * @folio: its folio, while it is locked and walked
  * @whole_folio: every page of the folio is asked for
  * @brief: only count
- * @every_kind: pages of KSM as well, whose walk can come to an entry twice
+ * @for_listing: of KSM too, whose walk can come to an entry twice; and nobody
+ *	asks for a name or the time
  * @next_vma: the record of the VMA that is to be met next in a family
  * @hugetlb: the folio is one of hugetlb
  * @vma_counts: accesses through the VMA that is visited count as references
@@ -80,7 +81,7 @@ struct rv_walker {
 	struct folio *folio;
 	bool whole_folio;
 	bool brief;
-	bool every_kind;
+	bool for_listing;
 	bool hugetlb;
 	bool vma_counts;
 	u32 next_vma;
@@ -363,7 +364,7 @@ static struct anon_vma *rv_lock_root(struct rv_walker *w)
 /* Is nothing of the folio to be recorded? */
 static bool rv_only_counts(const struct rv_walker *w, struct folio *folio)
 {
-	return w->brief && (w->every_kind || !folio_test_ksm(folio));
+	return w->brief && (w->for_listing || !folio_test_ksm(folio));
 }
 
 /* Hands the root's lock, if there is one, over to the kernel's walk. */
@@ -399,6 +400,12 @@ static void rv_note_offsets(const struct rv_walker *w)
 	s->last_index = s->first_index;
 }
 
+static void rv_record_family_of_page(struct rv_walker *w, struct anon_vma *root)
+{
+	rv_note_offsets(w);
+	w->family = rv_record_family(w->snap, root);
+}
+
 /*
  * The folio is locked, referenced and mapped.  The family of an anonymous one is
  * recorded before the walk, under the same lock, so that the walk finds no VMA
@@ -415,18 +422,18 @@ static int rv_walk_rmap(struct rv_walker *w)
 		if (IS_ERR_OR_NULL(root))
 			return PTR_ERR_OR_ZERO(root);
 	}
-	rv_note_offsets(w);
 	w->snap->root_ptr = (unsigned long)root;
-	start = ktime_get_ns();
+	start = w->for_listing ? 0 : ktime_get_ns();
 	if (root && !w->brief)
-		w->family = rv_record_family(w->snap, root);
+		rv_record_family_of_page(w, root);
 	if (root && rv_pass_is_lost(w->snap)) {
 		up_read(&root->rwsem);
 		err = -ENOBUFS;
 	} else {
 		err = rv_walk_under_locks(w);
 	}
-	rv_note_lock_time(w->snap, start);
+	if (!w->for_listing)
+		rv_note_lock_time(w->snap, start);
 	return err;
 }
 
@@ -437,12 +444,14 @@ static int rv_walk_rmap(struct rv_walker *w)
  */
 static int rv_look_for_room(struct rv_walker *w, struct folio *folio)
 {
-	bool anon = folio_test_anon(folio), ksm = folio_test_ksm(folio);
 	struct rv_snap *s = w->snap;
 	u32 vmas, all;
+	bool anon, ksm;
 
 	if (rv_only_counts(w, folio))
 		return 0;
+	anon = folio_test_anon(folio);
+	ksm = folio_test_ksm(folio);
 	vmas = max(rv_page_mapcount(folio, w->page), 0) + RV_VMAS_MORE;
 	all = max(rv_folio_mapcount(folio), 0) + RV_VMAS_MORE;
 	rv_snap_want(s, RV_VMAS, vmas);
@@ -467,8 +476,7 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 
 	rv_assert_folio_locked(folio);
 	if (rv_page_mappable(folio)) {
-		/* Who wants every kind asks for no names. */
-		if (!w->every_kind)
+		if (!w->for_listing)
 			rv_page_hold_inode(folio, s);
 		w->folio = folio;
 		/* It may have been mapped, or merged, since the first look. */
@@ -820,7 +828,7 @@ int rv_walk_counting(struct rv_snap *s, struct folio *folio)
 		.pfn = folio_pfn(folio),
 		.whole_folio = true,
 		.brief = true,
-		.every_kind = true,
+		.for_listing = true,
 		.family = RV_NONE,
 	};
 
