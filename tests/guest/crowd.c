@@ -25,9 +25,15 @@
 /* A page of this many generations: each forks the next. */
 static int generations;
 
+/* Of scenes that have many. */
+static long pages = 1000;
+
 static const char usage[] =
-	"usage: crowd SCENE N\n"
+	"usage: crowd SCENE N [PAGES]\n"
 	"  share     one anonymous page of N processes\n"
+	"  pages     PAGES of them, 1000 if it is not said\n"
+	"  classic   N children write PAGES that they have from their parent: one's\n"
+	"            page, then the parent's\n"
 	"  own       one of a family of N has written: its page\n"
 	"  orphan    all of a family of N but the parent have given it back\n"
 	"  chain     N generations share a page\n"
@@ -147,6 +153,23 @@ static void fill_and_merge(char *addr)
 		die("mergeable");
 }
 
+static char *map_small_pages(void)
+{
+	char *addr = map_anon(pages * PAGE);
+
+	if (madvise(addr, pages * PAGE, MADV_NOHUGEPAGE))
+		die("madvise");
+	return addr;
+}
+
+static void write_all(char *addr)
+{
+	long i;
+
+	for (i = 0; i < pages; i++)
+		addr[i * PAGE] = 3;
+}
+
 static void scene_share(int n)
 {
 	char *addr = map_anon(PAGE);
@@ -159,6 +182,36 @@ static void scene_share(int n)
 static void write_and_tell(char *addr)
 {
 	*addr = 2;
+	tell(addr);
+}
+
+/* Many pages of N processes. */
+static void scene_pages(int n)
+{
+	char *addr = map_small_pages();
+
+	write_all(addr);
+	fork_others(n, NULL, addr);
+	tell(addr);
+}
+
+static void write_all_and_tell(char *addr)
+{
+	write_all(addr);
+	tell(addr);
+}
+
+/*
+ * The experiment for which anon_vmas were split: every child writes all pages
+ * that it has from its parent.  One child's page is told, then the parent's.
+ */
+static void scene_classic(int n)
+{
+	char *addr = map_small_pages();
+
+	write_all(addr);
+	fork_others(n, write_all, addr);
+	fork_others(2, write_all_and_tell, addr);
 	tell(addr);
 }
 
@@ -327,6 +380,7 @@ static const struct {
 	const char *name;
 	void (*build)(int n);
 } scenes[] = {
+	{ "pages", scene_pages },	{ "classic", scene_classic },
 	{ "share", scene_share },	{ "own", scene_own },
 	{ "orphan", scene_orphan },	{ "chain", scene_chain },
 	{ "file", scene_file },		{ "ksm-vma", scene_ksm_vma },
@@ -340,6 +394,8 @@ int main(int argc, char *argv[])
 {
 	size_t i;
 
+	if (argc == 4)
+		pages = atol(argv[--argc]);
 	for (i = 0; argc == 3 && i < sizeof(scenes) / sizeof(*scenes); i++) {
 		if (strcmp(scenes[i].name, argv[1]))
 			continue;
