@@ -24,6 +24,9 @@ from .words import Paper, Progress, count, hexa
 # Pages of which pagemap is read at a time.
 CHUNK = 1 << 16
 
+# So often what disagrees is looked at again.
+LOOKS = 3
+
 # So many doubts are asked about with verify, which scans all memory for each.
 MOST = 64
 
@@ -72,8 +75,9 @@ class Audit:
                 progress.at(i)
                 self._count(space)
         doubts = self.doubts()
-        if doubts:
-            doubts = self._look_again(doubts, address_spaces(self.proc))
+        for _ in range(LOOKS):
+            if doubts:
+                doubts = self._look_again(doubts, address_spaces(self.proc))
         for pfn in doubts[:MOST]:
             yield from self._verify(pfn)
         if len(doubts) > MOST:
@@ -147,10 +151,23 @@ class Audit:
             found = set(_all_mappings(answer))
             always = before.get(pfn, set()) & after.get(pfn, set())
             ever = before.get(pfn, set()) | after.get(pfn, set())
-            if always - found or found - ever - {
-                    place for place in found if place[0] == 0}:
+            if always - found or not all(
+                    self._is_there(pfn, *place) for place in found - ever):
                 left.append(pfn)
         return left
+
+    def _is_there(self, pfn: int, pid: int, address: int) -> bool:
+        """Whether a process that was not there before, or has got an area
+        since, maps a page of a folio; or is not there any more."""
+        if pid == 0 or not self.proc.exists(pid):
+            return True
+        try:
+            found = self.proc.pagemap(pid, address, 1)
+        except Failure:
+            return True
+        size = 0 if self.order[pfn] == _UNKNOWN else self.order[pfn]
+        return bool(found) and found[0].present \
+            and found[0].pfn >> size == pfn >> size
 
     def _places(self, doubts: List[int], spaces: List[Space]
                 ) -> Dict[int, Set[Tuple[int, int]]]:

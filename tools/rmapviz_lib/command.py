@@ -300,7 +300,9 @@ def do_watch(run: Answering) -> int:
                 raise
             run.paper.line(f"{time.strftime('%H:%M:%S')} {failure}")
             return 1
-        for line in watch_lines(before, now):
+        if asked.json:
+            run.json(now)
+        for line in () if asked.json else watch_lines(before, now):
             run.paper.line(f"{time.strftime('%H:%M:%S')} {line}")
         sys.stdout.flush()
         before, number = now, number + 1
@@ -315,7 +317,7 @@ def watch_lines(before: Optional[report.Report], now: report.Report
     found = changes.news(before, now)
     said, says = (why.verdict(one) for one in (before, now))
     if said != says:
-        found.append(f'will it move? {says} now, {said} before')
+        found.append(f'will it move? {says}; {said} before')
     return found
 
 

@@ -387,7 +387,7 @@ def _legend(building: Building, note: str) -> str:
         cells += [_cell('', '#46627f', 'AVC to its own anon_vma (AV)',
                         'white'),
                   _cell('ROUNDED', 'white', 'AVC that bridges to an ancestor')]
-        if page:
+        if any(av['on_page'] for av in building.report['anon_vmas']):
             cells.append(_cell('double', '#b4d0ee', 'AV of the page'))
     if page and any(pte['level'] != 'pte' for pte in building.report['ptes']):
         cells.append(_cell('bold ROUNDED', '#fff7dc', 'entry of a huge page'))
