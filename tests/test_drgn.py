@@ -26,7 +26,7 @@ from compare import Unusable, counts, differences, load
 from rvtest import schema, vm, witness
 from rvtest.disk import Disks
 from rvtest.guest import Guest, GuestError
-from rvtest.report import Report, parse
+from rvtest.report import Report, mappings, parse
 from rvtest.scene import Scene
 from rvtest.stage import Once
 from rvtest.witness import NEW_SUITE, OLD_SUITE
@@ -533,6 +533,21 @@ def test_a_question_without_an_answer_does_not_end_a_batch(
         f"drgn_dump.py: {line['query']}: {line['error']}"
         for line in lines if 'error' in line]
     assert done.returncode == 2
+
+
+def test_the_command_answers_from_a_dump(dumped: Dumped, pfn: str) -> None:
+    """Whose page it is, as the module said of the same moment."""
+    key = next(key for key in dumped.seen.questions if key[0] == 'page')
+    done = witness.in_drgn_root(
+        NEW_SUITE, '--ro-bind', witness.vmlinux(dumped.series),
+        '/tmp/vmlinux', '--ro-bind', dumped.vmcore, '/tmp/vmcore',
+        '/src/rmapviz', 'who', '--json', pfn, '--vmcore', '/tmp/vmcore',
+        '--vmlinux', '/tmp/vmlinux')
+    assert done.returncode == 0, done.stderr
+    module = parse(dumped.seen.answers[key])
+    assert {pid for group in json.loads(done.stdout)['who']
+            for pid in group['mapping_pids']} \
+        == {pid for pid, _ in mappings(module)}
 
 
 def test_as_text_a_failure_is_on_standard_error_only(dumped: Dumped, pfn: str

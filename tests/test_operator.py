@@ -348,3 +348,83 @@ def test_a_process_that_there_is_not_is_said_in_a_line(system: Guest) -> None:
     for words in (['99999:1000'], ['--pid', '99999', '--vma', 'heap']):
         assert 'no process 99999' in one_line(
             said(system, 'who', *words, status=2))
+
+
+# ------------------------------------------------------------------ watch --
+
+def test_what_changes_is_told_while_it_is_watched(
+        system: Guest, scene_: Scene) -> None:
+    """Who came, who went, and that it will not move any more."""
+    scene_.story('P map M 1\nP write M\nP fork C')
+    pfn = scene_.pfn('P', 'M')
+    system.check(f'{COMMAND} watch {pfn:#x} -i 2 --times 200 >/tmp/watched '
+                 '& watcher=$!')
+    try:
+        system.wait_for('grep -q "is an anonymous page" /tmp/watched')
+        scene_.story('P fork D\nC exit\nP vmsplice M 0')
+        system.wait_for('grep -q "will it move? not now; yes before" '
+                        '/tmp/watched')
+    finally:
+        system.run('kill $watcher; wait $watcher')
+    told_ = system.check('cat /tmp/watched')
+    assert re.search(r'D \(\d+\) came', told_)
+    assert re.search(r'C \(\d+\) went', told_)
+
+
+def test_a_picture_is_drawn_of_what_is_asked(system: Guest, scene_: Scene
+                                             ) -> None:
+    """Where there is no Graphviz, in its language; else it is named."""
+    scene_.story('P map M 1\nP write M\nP fork C')
+    address = f"{scene_.pids['P']}:10000000000"
+    assert said(system, 'draw', '--dot', address).startswith('digraph')
+    assert 'apt-get install graphviz' in one_line(
+        said(system, 'draw', '--svg', address, status=2))
+
+
+# ----------------------------------------------------------- under lockdown --
+
+# From here on the machine is locked down, from which there is no way back.
+
+@pytest.fixture
+def locked_down(system: Guest) -> Guest:
+    """For integrity: no file of debugfs can be written to."""
+    system.check('mountpoint -q /sys/kernel/security || '
+                 'mount -t securityfs none /sys/kernel/security')
+    if system.run('test -e /sys/kernel/security/lockdown').status:
+        pytest.skip('this kernel has no lockdown')
+    system.check('! grep -q "\\[none" /sys/kernel/security/lockdown || '
+                 'echo integrity >/sys/kernel/security/lockdown')
+    assert system.run("sh -c ': >>/sys/kernel/debug/rmapviz'").status
+    return system
+
+
+def test_under_lockdown_it_answers_all_the_same(
+        locked_down: Guest, scene_: Scene) -> None:
+    """By the parameter, without being told to."""
+    pfn = some_page(scene_, 'P map M 1\nP write M\nP fork C')
+    case = told(locked_down, 'why', f'{pfn:#x}')
+    assert pids(case['who']) == {scene_.pids['P'], scene_.pids['C']}
+
+
+def test_under_lockdown_errors_are_sentences(locked_down: Guest) -> None:
+    """Of who reads the answer."""
+    assert 'there is no such page' in one_line(
+        said(locked_down, 'why', '0xffffffffff', status=2))
+    assert 'no process 99999' in one_line(
+        said(locked_down, 'who', '99999:1000', status=2))
+
+
+def test_under_lockdown_two_users_get_their_own_answers(
+        locked_down: Guest, scene_: Scene) -> None:
+    """Though there is one question for all."""
+    scene_.story('P map M 2\nP write M')
+    first, second = (scene_.pfn('P', 'M', i) for i in range(2))
+    locked_down.check(
+        f'for i in 1 2 3 4 5; do {COMMAND} who {first:#x}; '
+        'done >/tmp/first & '
+        f'for i in 1 2 3 4 5; do {COMMAND} who {second:#x}; '
+        'done >/tmp/second; wait $!')
+    for name, pfn in (('first', first), ('second', second)):
+        output = locked_down.check(f'cat /tmp/{name}')
+        assert re.findall('^PFN (0x[0-9a-f]+) ', output, re.MULTILINE) \
+            == [hex(pfn)] * 5

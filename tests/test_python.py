@@ -19,6 +19,7 @@ COMMANDS: Dict[str, Optional[int]] = {
     'tests/history-docs --help': 0,
     'tests/vm/shell': 2,
     'tools/compare.py --help': 0,
+    'tools/rmapviz --help': 0,
     'tests/check-style mypy': None,
     'tests/check-style flake8': None,
     'make -o need-test test TESTS=--version KERNEL= kernels=': 0,
