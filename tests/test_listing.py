@@ -206,7 +206,8 @@ def answer(pfn: int, places: Set[Tuple[int, int]], **more: Any) -> Report:
     return {'page': {'pfn': pfn, 'kind': more.pop('kind', 'anon')},
             'mms': [{'pid': pid} for pid in pids],
             'vmas': [{'mm': i} for i in range(len(pids))],
-            'ptes': [{'vma': pids.index(pid), 'addr': hex(at), 'pages': 1}
+            'ptes': [{'vma': pids.index(pid), 'addr': hex(at), 'pages': 1,
+                      'pfn': pfn}
                      for pid, at in sorted(places)], **more}
 
 
@@ -215,8 +216,8 @@ def test_a_mapping_that_rmap_does_not_find_is_a_find(machine: Machine
     """If it stands when it is asked about again, and verify sees it."""
     whole(machine)
     machine.process(4, {0: 0x12})
-    machine.answers['0x12 folio'] = answer(0x12, {(1, 0x1000)})
-    machine.answers['0x12 folio verify'] = answer(
+    machine.answers['0x12'] = answer(0x12, {(1, 0x1000)})
+    machine.answers['0x12 verify'] = answer(
         0x12, {(1, 0x1000)}, verify={'missing': [{}], 'extra': []})
     (find,) = run(machine)[1]
     assert (find.pfn, find.explained) == (0x12, False)
@@ -226,9 +227,9 @@ def test_what_agrees_at_a_second_look_is_no_find(machine: Machine) -> None:
     """Somebody forked between the two passes."""
     whole(machine)
     machine.process(4, {0: 0x12})
-    machine.answers['0x12 folio'] = answer(0x12, {(1, 0x1000), (4, 0)})
+    machine.answers['0x12'] = answer(0x12, {(1, 0x1000), (4, 0)})
     assert run(machine)[1] == []
-    assert '0x12 folio verify' not in machine.asked
+    assert '0x12 verify' not in machine.asked
 
 
 def test_a_mapping_that_no_page_table_has_is_a_find(machine: Machine
@@ -238,8 +239,8 @@ def test_a_mapping_that_no_page_table_has_is_a_find(machine: Machine
     (machine.root / 'rmapviz_survey').write_text(SURVEY.replace(
         '1 1 00000000deadbeef 0',
         '2 2 00000000deadbeef 0'))
-    machine.answers['0x12 folio'] = answer(0x12, {(1, 0x1000), (3, 0x5000)})
-    machine.answers['0x12 folio verify'] = answer(
+    machine.answers['0x12'] = answer(0x12, {(1, 0x1000), (3, 0x5000)})
+    machine.answers['0x12 verify'] = answer(
         0x12, set(), verify={'missing': [], 'extra': [{}]})
     (find,) = run(machine)[1]
     assert (find.pfn, find.explained) == (0x12, False)
@@ -249,7 +250,7 @@ def test_the_gap_of_ksm_is_explained(machine: Machine) -> None:
     """By its name, and no find."""
     whole(machine)
     machine.answers['0x11 brief'] = {'walk': {'unreached': 2}}
-    machine.answers['0x11 folio verify'] = answer(
+    machine.answers['0x11 verify'] = answer(
         0x11, set(), kind='ksm', verify={'missing': [{}, {}], 'extra': []})
     (find,) = run(machine)[1]
     assert find.explained and 'ksmd' in find.text
@@ -259,10 +260,22 @@ def test_the_zero_page_is_no_find(machine: Machine) -> None:
     """The survey does not have it, though everybody maps it."""
     whole(machine)
     machine.process(4, {0: 0x30})
-    machine.answers['0x30 folio'] = answer(0x30, set(), kind='zero')
+    machine.answers['0x30'] = answer(0x30, set(), kind='zero')
     assert run(machine)[1] == []
 
 
 def test_memory_ends_where_iomem_says(machine: Machine) -> None:
     """Not where devices are."""
     assert audit.last_frame(machine.proc) == 0x3ff
+
+
+def test_a_folio_that_has_come_since_is_asked_about_page_by_page(
+        machine: Machine) -> None:
+    """What else it has is another doubt, or none."""
+    whole(machine)
+    machine.process(4, {0: 0x31})
+    made = answer(0x31, {(4, 0)})
+    made['ptes'].append({'vma': 0, 'addr': '0x1000', 'pages': 7, 'pfn': 0x32})
+    machine.answers['0x31'] = made
+    assert run(machine)[1] == []
+    assert '0x31 verify' not in machine.asked

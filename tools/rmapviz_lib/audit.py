@@ -140,7 +140,7 @@ class Audit:
         """
         listed = list(spaces)
         before = self._places(doubts, listed)
-        answers = {pfn: self._ask(f'{hexa(pfn)} folio') for pfn in doubts}
+        answers = {pfn: self._ask(self._query(pfn)) for pfn in doubts}
         after = self._places(doubts, listed)
         left = []
         for pfn in doubts:
@@ -148,13 +148,23 @@ class Audit:
             if answer is None or answer['page']['kind'] not in (
                     'anon', 'file', 'shmem', 'hugetlb', 'ksm'):
                 continue        # the zero page, a device's: rmap has none
-            found = set(_all_mappings(answer))
+            found = set(_mappings_of(answer, pfn, pfn + self._pages(pfn)))
             always = before.get(pfn, set()) & after.get(pfn, set())
             ever = before.get(pfn, set()) | after.get(pfn, set())
             if always - found or not all(
                     self._is_there(pfn, *place) for place in found - ever):
                 left.append(pfn)
         return left
+
+    def _pages(self, pfn: int) -> int:
+        """How many pages a doubt is about: a folio's, or one that the survey
+        has not, whatever folio it is in now."""
+        size = self.order[pfn]
+        return 1 if size == _UNKNOWN else 1 << size
+
+    def _query(self, pfn: int) -> str:
+        """The question about a doubt."""
+        return f"{hexa(pfn)}{' folio' if self._pages(pfn) > 1 else ''}"
 
     def _is_there(self, pfn: int, pid: int, address: int) -> bool:
         """Whether a process that was not there before, or has got an area
@@ -165,17 +175,15 @@ class Audit:
             found = self.proc.pagemap(pid, address, 1)
         except Failure:
             return True
-        size = 0 if self.order[pfn] == _UNKNOWN else self.order[pfn]
         return bool(found) and found[0].present \
-            and found[0].pfn >> size == pfn >> size
+            and pfn <= found[0].pfn < pfn + self._pages(pfn)
 
     def _places(self, doubts: List[int], spaces: List[Space]
                 ) -> Dict[int, Set[Tuple[int, int]]]:
         """Where pagemaps have the pages of some folios: pid and address."""
         heads: Dict[int, int] = {}
         for pfn in doubts:
-            size = self.order[pfn]
-            for i in range(1 if size == _UNKNOWN else 1 << size):
+            for i in range(self._pages(pfn)):
                 heads[pfn + i] = pfn
         found: Dict[int, Set[Tuple[int, int]]] = {}
         for space in spaces:
@@ -196,7 +204,7 @@ class Audit:
 
     def _verify(self, pfn: int) -> Iterator[Find]:
         """The module's own scan has the last word."""
-        answer = self._ask(f'{hexa(pfn)} folio verify')
+        answer = self._ask(f'{self._query(pfn)} verify')
         if answer is None:
             return
         said = answer.get('verify') or {}
@@ -217,8 +225,9 @@ class Audit:
                 yield from self._verify(pfn)
 
 
-def _all_mappings(report: Report) -> Iterator[Tuple[int, int]]:
-    """Pid and address of every page that an entry maps.
+def _mappings_of(report: Report, first: int, end: int
+                 ) -> Iterator[Tuple[int, int]]:
+    """Pid and address of every entry that maps one of some frames.
 
     An address space that several processes have is named by one of them.
     """
@@ -228,7 +237,8 @@ def _all_mappings(report: Report) -> Iterator[Tuple[int, int]]:
         mm = report['vmas'][pte['vma']]['mm']
         pid = report['mms'][mm]['pid'] if mm is not None else 0
         for i in range(pte['pages']):
-            yield pid, int(pte['addr'], 16) + i * PAGE
+            if first <= pte['pfn'] + i < end:
+                yield pid, int(pte['addr'], 16) + i * PAGE
 
 
 def present(proc: Proc, pid: int, start: int, end: int
