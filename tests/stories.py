@@ -667,7 +667,7 @@ LARGE = (
 KINDS = FILES + SHMEM + THP + HUGETLB + KSM + OWN + SWAP + LARGE
 
 # Functions of the guest's shell, for lines with !.
-_FUNCTIONS = (
+FUNCTIONS = (
     # the swap disk has nothing to do any more
     "idle() { until grep -q '^ *0 *0$' /sys/block/vdb/inflight; "
     'do usleep 10000; done; }',
@@ -713,7 +713,7 @@ def prepare(guest: Guest) -> None:
                 'scan_sleep_millisecs; cd /; '
                 'damon=/sys/module/damon_stat/parameters/enabled; '
                 '! test -e $damon || echo N >$damon')
-    for function in _FUNCTIONS:
+    for function in FUNCTIONS:
         guest.check(function)
 
 
