@@ -10,9 +10,7 @@
  * numbers are written, up to the ends of their columns.  Those have room for all
  * that an int can be, of each page of the largest folio.
  */
-static const char rv_survey_empty[] =
-	"                                                                "
-	"                                                               -\n";
+static const char rv_survey_empty[] = { [0 ... 127] = ' ', [128] = '\n' };
 
 void rv_print_survey_heading(struct rv_emit *e)
 {
@@ -87,11 +85,11 @@ static void rv_put_walk(char *line, const struct rv_survey_line *told)
 
 void rv_print_survey_line(struct rv_emit *e, const struct rv_survey_line *told)
 {
-	char *line = rv_emit_room(e, sizeof(rv_survey_empty) - 1);
+	char *line = rv_emit_room(e, sizeof(rv_survey_empty));
 
 	if (!line)
 		return;
-	memcpy(line, rv_survey_empty, sizeof(rv_survey_empty) - 1);
+	memcpy(line, rv_survey_empty, sizeof(rv_survey_empty));
 	rv_put_page(line, told->page);
 	rv_put_walk(line, told);
 	rv_put_u64(line + 128, told->chain_bytes);
