@@ -92,12 +92,14 @@ test-debug: ## the same with a 6.1 that has KASAN, lockdep and the like
 # The two kernels that are documented; make bench KERNEL=6.12 shows others.
 bench_kernels = $(or $(KERNEL),6.1 7.3)
 
-bench: need-run ## what questions cost, in instructions: docs/performance.md
+bench: need-run ## what questions cost, in instructions: docs/performance.md; SIZE=1000x1000: each era's experiment
 	@mkdir -p build
 	@set -e; for k in $(bench_kernels); do tests/vm/build $$k; \
 		tests/vm/initramfs $$k; done
-	@tests/bench/run --json build/bench.json \
-		$(if $(KERNEL),,--document docs/performance.md) $(bench_kernels)
+	@tests/bench/eras $(if $(SIZE),--size $(SIZE)) --json build/eras.json \
+		$(lastword $(bench_kernels))
+	@$(if $(SIZE),:,tests/bench/run --json build/bench.json \
+		$(if $(KERNEL),,--document docs/performance.md) $(bench_kernels))
 
 history-docs: prepare-$(newest) ## play what docs/history.md shows again, and write down what has changed
 	@tests/history-docs $(newest)
