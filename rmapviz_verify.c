@@ -353,6 +353,17 @@ static void rv_keep_confirmed(struct rv_scan *sc, struct rv_table *mismatches,
 }
 
 /*
+ * The page belongs to another object by now: ksmd has made it one of its own, or
+ * a file has lost it.  Of what the first walk was about the second knows nothing.
+ */
+static void rv_forget_mismatches(struct rv_scan *sc,
+				 struct rv_table *mismatches)
+{
+	sc->snap->scan.changed += mismatches->len;
+	mismatches->len = 0;
+}
+
+/*
  * A second look at places on which scan and walk disagree.  It counts if the
  * scan's side, what it @wanted to see, stands before and after a second walk,
  * and that walk disagrees as well.
@@ -380,6 +391,8 @@ static int rv_confirm_mismatches(struct rv_scan *sc, enum rv_table_id id,
 		return PTR_ERR(again);
 	/* No file system is to wait while mmap_locks are waited for. */
 	rv_snap_put_files(again);
+	if (again->page.mapping_word != sc->snap->page.mapping_word)
+		rv_forget_mismatches(sc, mismatches);
 	err = rv_snap_lost(again) ? -ENOMEM : rv_list_walked(again, &walked);
 	if (!err)
 		rv_keep_confirmed(sc, mismatches, &walked, wanted);
