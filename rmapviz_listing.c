@@ -127,14 +127,15 @@ ssize_t rv_listing_read(struct file *file, char __user *ubuf, size_t count,
  * @whence: SEEK_SET or SEEK_CUR
  *
  * Context: Process context, may sleep.
- * Return: the new offset or -EINVAL.
+ * Return: the new offset, -EINVAL or -EINTR.
  */
 loff_t rv_listing_llseek(struct file *file, loff_t offset, int whence)
 {
 	struct rv_listing *l = file->private_data;
 	loff_t to;
 
-	mutex_lock(&l->lock);
+	if (mutex_lock_killable(&l->lock))
+		return -EINTR;
 	to = no_seek_end_llseek(file, offset, whence);
 	if (to >= 0 && (offset || whence == SEEK_SET))
 		rv_listing_seek(l, to);

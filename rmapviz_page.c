@@ -262,13 +262,17 @@ u64 rv_page_chain_bytes(struct folio *folio)
 {
 	long i, pages = folio_nr_pages(folio);
 	u64 blocks = 0;
+	int mapcount;
 
 	if (folio_test_hugetlb(folio))
 		blocks = pages * rv_chain_blocks(rv_folio_mapcount(folio));
 	else
-		for (i = 0; i < pages; i++)
-			blocks += rv_chain_blocks(
-				rv_page_mapcount(folio, folio_page(folio, i)));
+		for (i = 0; i < pages; i++) {
+			mapcount =
+				rv_page_mapcount(folio, folio_page(folio, i));
+			/* It may be just being changed. */
+			blocks += rv_chain_blocks(max(mapcount, 0));
+		}
 	return blocks * RV_CHAIN_LINE;
 }
 

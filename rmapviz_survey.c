@@ -117,7 +117,7 @@ static u64 rv_frames_end(void)
 }
 
 /*
- * The folio that begins at a frame, if it looks mapped; @next is the frame to go
+ * The folio that begins at a frame, if it looks mapped, or large; @next is the frame to go
  * on with.
  */
 static struct folio *rv_mapped_folio_at(u64 pfn, u64 *next)
@@ -133,9 +133,12 @@ static struct folio *rv_mapped_folio_at(u64 pfn, u64 *next)
 	if (!page_ref_count(page) || PageTail(page))
 		return NULL;
 	folio = page_folio(page);
-	if (page_has_type(page) && !folio_test_hugetlb(folio))
+	if (PageSlab(page) ||
+	    (page_has_type(page) && !folio_test_hugetlb(folio)))
 		return NULL;
-	return folio_mapped(folio) ? folio : NULL;
+	/* Whether any page of a large one is mapped can be asked when it is pinned. */
+	return PageHead(page) || atomic_read(&page->_mapcount) >= 0 ? folio :
+								      NULL;
 }
 
 /* The frame at @next, and if there is a line about it.  1, 0 or an error. */
@@ -147,7 +150,7 @@ static int rv_survey_frame(struct rv_listing *l, struct rv_emit *e)
 
 	if (folio && folio_try_get(folio)) {
 		if (page_folio(pfn_to_page(pfn)) == folio &&
-		    folio_pfn(folio) == pfn) {
+		    folio_pfn(folio) == pfn && folio_mapped(folio)) {
 			next = pfn + folio_nr_pages(folio);
 			told = rv_survey_folio(l->data, folio, e);
 		}
