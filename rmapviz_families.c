@@ -14,6 +14,7 @@
  */
 #include <linux/idr.h>
 #include <linux/lockdep.h>
+#include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/pid.h>
 #include <linux/pid_namespace.h>
@@ -34,7 +35,8 @@
 
 /* A process that has a part in a family. */
 struct rv_share {
-	struct rv_key key; /* its mm */
+	struct rv_key key;	       /* its mm */
+	const struct anon_vma *reused; /* what fork has given to a child */
 	u32 vmas;
 	u64 fork_bytes;
 };
@@ -72,16 +74,11 @@ static bool rv_is_reusable(const struct anon_vma *av)
 	return av->num_children < 2 && !av->num_active_vmas;
 }
 
-/*
- * Counts the AVCs of a VMA and the anon_vmas that are noted by them; returns what
- * fork would allocate for such a VMA: one AVC for each, and an anon_vma with one
- * of its own (anon_vma_fork()).
- */
-static u64 rv_count_avcs(struct rv_family_line *line,
+/* The AVCs of a VMA, and the anon_vmas that are noted by them. */
+static u32 rv_count_avcs(struct rv_family_line *line,
 			 struct vm_area_struct *vma)
 {
 	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
-	bool reuses = false;
 	u32 n;
 
 	for (n = 0; pos != &vma->anon_vma_chain && n < RV_AVCS_MAX; n++) {
@@ -93,21 +90,57 @@ static u64 rv_count_avcs(struct rv_family_line *line,
 			line->depth =
 				max(line->depth, rv_level_of(avc->anon_vma));
 		}
-		reuses |= rv_is_reusable(avc->anon_vma);
 		pos = READ_ONCE(pos->next);
 	}
 	line->avcs += n;
+	return n;
+}
+
+/*
+ * The anon_vma that fork would reuse for a VMA, or NULL: the oldest that nobody
+ * else has got, so the last on the list.
+ */
+static const struct anon_vma *rv_reused_av(struct vm_area_struct *vma,
+					   const struct anon_vma *taken)
+{
+	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
+	const struct anon_vma *reused = NULL;
+	u32 n;
+
+	for (n = 0; pos != &vma->anon_vma_chain && n < RV_AVCS_MAX; n++) {
+		const struct anon_vma *av =
+			list_entry(pos, struct anon_vma_chain, same_vma)
+				->anon_vma;
+
+		if (av != taken && rv_is_reusable(av))
+			reused = av;
+		pos = READ_ONCE(pos->next);
+	}
+	return reused;
+}
+
+/*
+ * What fork would allocate for a VMA: one AVC for each that it has, and an
+ * anon_vma with one of its own, unless it reuses one (anon_vma_fork()).
+ */
+static void rv_count_fork(struct rv_share *share, struct vm_area_struct *vma,
+			  u32 avcs)
+{
+	const struct anon_vma *reused = rv_reused_av(vma, share->reused);
+
 	if (vma->vm_flags & (VM_DONTCOPY | VM_WIPEONFORK))
-		return 0;
-	return n * sizeof(struct anon_vma_chain) +
-	       (reuses ? 0 :
-			 sizeof(struct anon_vma) +
-				 sizeof(struct anon_vma_chain));
+		return;
+	share->fork_bytes += avcs * sizeof(struct anon_vma_chain);
+	if (reused)
+		share->reused = reused;
+	else
+		share->fork_bytes +=
+			sizeof(struct anon_vma) + sizeof(struct anon_vma_chain);
 }
 
 static void rv_count_vma(struct rv_families *f, struct vm_area_struct *vma)
 {
-	u64 fork_bytes = rv_count_avcs(&f->line, vma);
+	u32 avcs = rv_count_avcs(&f->line, vma);
 	struct rv_share *share;
 	bool added;
 
@@ -116,12 +149,10 @@ static void rv_count_vma(struct rv_families *f, struct vm_area_struct *vma)
 		&f->shares, (unsigned long)vma->vm_mm, RV_NONE, &added);
 	if (!share)
 		return;
-	if (added) {
-		share->vmas = 0;
-		share->fork_bytes = 0;
-	}
+	if (added)
+		*share = (struct rv_share){ .key = share->key };
 	share->vmas++;
-	share->fork_bytes += fork_bytes;
+	rv_count_fork(share, vma, avcs);
 }
 
 /* The root's lock is held for read. */
@@ -160,6 +191,8 @@ static void rv_forget_shares(struct rv_families *f)
 {
 	struct rv_table *t = &f->shares;
 
+	if (!t->len && !t->lost)
+		return;
 	t->len = 0;
 	t->lost = 0;
 	memset(t->slot, 0, (t->slot_mask + 1) * sizeof(*t->slot));
@@ -179,11 +212,11 @@ static int rv_tell_family(struct rv_families *f, struct vm_area_struct *vma)
 	if (!av)
 		return 0;
 	root = av->root;
+	rv_forget_shares(f);
 	if (down_read_killable(&root->rwsem))
 		return -EINTR;
 	first = rb_first_cached(&root->rb_root);
 	if (first && rb_entry(first, struct anon_vma_chain, rb)->vma == vma) {
-		rv_forget_shares(f);
 		memset(&f->line, 0, sizeof(f->line));
 		f->line.family = rv_listing_id((unsigned long)root);
 		rv_count_family(f, root);
@@ -221,6 +254,19 @@ static int rv_tell_locked_mm(struct rv_families *f, struct mm_struct *mm)
 	return 0;
 }
 
+/*
+ * Room for all processes: those who found none have about as many VMAs each as
+ * those who did.
+ */
+static int rv_grow_shares(struct rv_families *f)
+{
+	struct rv_table *t = &f->shares;
+	u32 found = max(f->line.vmas - t->lost, 1U);
+
+	t->lost = max_t(u64, t->len, div_u64((u64)t->lost * t->len, found));
+	return rv_table_grow(t) ? -ENOMEM : 0;
+}
+
 /* The same until somebody waits for mmap_lock, with room for all processes. */
 static int rv_tell_mm_for_a_turn(struct rv_families *f, struct mm_struct *mm)
 {
@@ -231,7 +277,7 @@ static int rv_tell_mm_for_a_turn(struct rv_families *f, struct mm_struct *mm)
 	told = rv_tell_locked_mm(f, mm);
 	mmap_read_unlock(mm);
 	if (told == -ENOBUFS)
-		return rv_table_grow(&f->shares) ? -ENOMEM : 0;
+		return rv_grow_shares(f);
 	rv_let_waiters_in(!told && f->addr != ULONG_MAX);
 	return told;
 }
@@ -292,7 +338,8 @@ static int rv_is_first_user(const struct mm_struct *mm, pid_t pid, u32 threads)
 	if (atomic_read(&mm->mm_users) <= threads + 1)
 		return 1;
 	err = rv_visit_processes(&look.visitor);
-	return err ?: look.first;
+	/* Where processes come and go too fast, rather twice than never. */
+	return err == -EAGAIN ? 1 : err ?: look.first;
 }
 
 /* Which process that is: its pid, its name, how many threads use its mm. */
@@ -314,13 +361,25 @@ static u32 rv_note_process(struct rv_family_line *line, pid_t pid)
 	return threads;
 }
 
+/* Room for some; growing leaves none where it fails. */
+static int rv_reserve_shares(struct rv_families *f)
+{
+	if (f->shares.slot)
+		return 0;
+	return rv_table_reserve(&f->shares, RV_FAMILY_FIRST) ?:
+		       rv_table_reserve_slots(&f->shares);
+}
+
 /* The next family that is told at a VMA of the process.  1, 0 or an error. */
 static int rv_tell_process(struct rv_families *f, pid_t pid)
 {
-	struct mm_struct *mm = rv_lookup_mm(pid);
 	struct rv_family_line who;
+	struct mm_struct *mm;
 	int told;
 
+	if (rv_reserve_shares(f))
+		return -ENOMEM;
+	mm = rv_lookup_mm(pid);
 	if (IS_ERR_OR_NULL(mm))
 		return 0;
 	told = rv_is_first_user(mm, pid, rv_note_process(&who, pid));
@@ -341,18 +400,20 @@ static int rv_tell_process(struct rv_families *f, pid_t pid)
 static pid_t rv_next_pid(pid_t from)
 {
 	struct pid_namespace *ns = task_active_pid_ns(current);
-	struct pid *pid;
 	int nr = from;
+	bool leads;
+	void *pid;
 
-	rcu_read_lock();
-	do {
+	for (;; nr++) {
+		rcu_read_lock();
 		pid = idr_get_next(&ns->idr, &nr);
-		if (pid && pid_task(pid, PIDTYPE_TGID))
-			break;
-		nr++;
-	} while (pid);
-	rcu_read_unlock();
-	return pid ? nr : 0;
+		leads = pid && pid_task(pid, PIDTYPE_TGID);
+		rcu_read_unlock();
+		if (!pid || leads)
+			return pid ? nr : 0;
+		/* A process may have very many threads. */
+		cond_resched();
+	}
 }
 
 /* All of the process at @next; then on to the next one. */
@@ -418,8 +479,7 @@ static int rv_families_start(struct rv_listing *l)
 		return -ENOMEM;
 	l->data = f;
 	rv_table_init(&f->shares, sizeof(struct rv_share));
-	if (!rv_table_reserve(&f->shares, RV_FAMILY_FIRST) &&
-	    !rv_table_reserve_slots(&f->shares))
+	if (!rv_reserve_shares(f))
 		return 0;
 	rv_families_end(l);
 	return -ENOMEM;

@@ -164,6 +164,20 @@ def test_fork_of_a_grandchild_reuses_what_was_left(scene: Scene) -> None:
     assert (0, 0) not in grown and 0 in {avs for _, avs in grown}
 
 
+def test_what_is_reused_is_reused_once(scene: Scene) -> None:
+    """By the first of five VMAs that could have it; four get their own."""
+    scene.play('P map M 20\nP write M\nP fork Q\nQ fork R\nQ exit\nP wait Q\n'
+               'R mprotect M 3 3 r\nR mprotect M 10 3 r')
+    before, = [line for line in families(scene.guest)
+               if (line['PROCESSES'], line['VMAS']) == ('2', '6')]
+    scene.play('R fork S')
+    after, = [line for line in families(scene.guest)
+              if line['FAMILY'] == before['FAMILY']]
+    assert int(after['AVS']) == int(before['AVS']) + 4
+    assert int(after['BYTES']) - int(before['BYTES']) \
+        == int(before['FORK_BYTES'])
+
+
 def slab(guest: Guest, name: str) -> Tuple[int, int]:
     """Objects of a slab cache in use, and how many there are in one slab."""
     line = guest.check(f"grep '^{name} ' /proc/slabinfo").split()
