@@ -16,7 +16,7 @@ from rvtest.scene import FILE, Scene
 from rvtest.stage import Stage
 from stories import slug
 
-KERNELS = vm.kernels
+KERNELS = vm.some_kernels
 SECONDS = 30
 
 PARAMETERS = '/sys/module/rmapviz_fail/parameters'

@@ -11,7 +11,7 @@ from typing import Any, Dict, NamedTuple, Set
 import pytest
 
 import stories
-from rvtest import eras
+from rvtest import eras, vm
 from rvtest.eras import FrameEntry
 from rvtest.report import Report
 from rvtest.scene import Scene
@@ -19,6 +19,7 @@ from rvtest.stage import Stage
 from stories import PREPARED, Case, Member, Story
 
 MACHINE = PREPARED
+KERNELS = vm.some_kernels
 SECONDS = 90
 
 STORIES = stories.FAMILIES + stories.KINDS

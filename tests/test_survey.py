@@ -7,7 +7,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Set
 
 import pytest
 
-from rvtest import kpage
+from rvtest import kpage, vm
 from rvtest.guest import Guest
 from rvtest.report import Report
 from rvtest.scene import Scene
@@ -15,6 +15,7 @@ from rvtest.stage import Stage
 from stories import PREPARED
 
 MACHINE = PREPARED
+KERNELS = vm.some_kernels
 SECONDS = 20
 
 FILE = '/sys/kernel/debug/rmapviz_survey'
