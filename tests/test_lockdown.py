@@ -199,6 +199,18 @@ def test_rmapviz_cannot_be_opened(locked: Guest, command: str) -> None:
     assert is_refused(locked.run(command))
 
 
+def test_the_survey_can_be_read_under_lockdown(family: 'Family') -> None:
+    """It has the page that two processes share."""
+    text = family.scene.guest.check(f'cat {FILE}_survey')
+    assert f' 0x{family.pfn:x} ' in text
+
+
+def test_the_families_can_be_read_under_lockdown(family: 'Family') -> None:
+    """They have those of two processes."""
+    text = family.scene.guest.check(f'cat {FILE}_families')
+    assert [line for line in text.splitlines()[1:] if line.split()[2] == '2']
+
+
 class Family(NamedTuple):
     """Two processes that share a page."""
 

@@ -224,6 +224,14 @@ def test_behind_all_memory_there_is_nothing(guest: Guest) -> None:
         == ''
 
 
+def test_who_reads_it_can_be_killed(guest: Guest) -> None:
+    """Wherever it is; to read it so often would take longer."""
+    files = f'{FILE} ' * 50
+    guest.check(f'for i in 1 2 3 4 5; do cat {files} >/dev/null & reader=$!; '
+                'usleep 20000; kill -9 $reader; wait $reader; '
+                '[ $? = 137 ] || exit 1; done', 20)
+
+
 @pytest.mark.parametrize('file', [FILE, FILE.replace('survey', 'families')])
 def test_nobody_without_cap_sys_admin_can_open_it(guest: Guest, file: str
                                                   ) -> None:
