@@ -40,20 +40,19 @@ static void rv_put_s64(char *end, s64 value)
 	*sign = '-';
 }
 
-/* At least so many digits, in hex. */
-static char *rv_put_hex(char *end, u64 value, int digits)
+static char *rv_put_hex(char *end, u64 value)
 {
 	do {
 		*--end = rv_hex_digit(value & 15);
 		value >>= 4;
-	} while (--digits > 0 || value);
+	} while (value);
 	return end;
 }
 
 static void rv_put_page(char *line, const struct rv_page *page)
 {
 	const struct rv_word *kind = &rv_kind_words[page->kind];
-	char *prefix = rv_put_hex(line + 12, page->pfn, 1);
+	char *prefix = rv_put_hex(line + 12, page->pfn);
 	u32 i;
 
 	*--prefix = 'x';
@@ -78,7 +77,7 @@ static void rv_put_walk(char *line, const struct rv_survey_line *told)
 		line[93] = '-';
 	}
 	if (told->family)
-		rv_put_hex(line + 111, told->family, 16);
+		memcpy(line + 111 - RV_ID_DIGITS, told->family, RV_ID_DIGITS);
 	else
 		line[110] = '-';
 }

@@ -563,13 +563,17 @@ struct rv_snap {
 
 /* ----------------------------------------------------------- listings -- */
 
+/* An id of a family, in hex. */
+#define RV_ID_DIGITS 16
+
 /**
  * struct rv_survey_line - one mapped folio
  * @page: its first page
  * @walked: the walk was done; if not, somebody else had the folio or a lock
  * @visited: VMAs that it came to
  * @mapped: of these, VMAs that map any page of it
- * @family: stands for the root of its anon_vmas or for its file; 0 for none
+ * @family: RV_ID_DIGITS that stand for the root of its anon_vmas, or for its file;
+ *	NULL for none
  * @chain_bytes: what pte_chains would take for its pages
  */
 struct rv_survey_line {
@@ -577,7 +581,7 @@ struct rv_survey_line {
 	bool walked;
 	u32 visited;
 	u32 mapped;
-	u64 family;
+	const char *family;
 	u64 chain_bytes;
 };
 

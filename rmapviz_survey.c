@@ -36,13 +36,13 @@
  * @snap: what was counted of a folio
  * @end: the first frame behind all memory, when it was opened
  * @last_ptr: what the family of the last folio stands for
- * @last_id: and its id
+ * @last_id: and its id, as text
  */
 struct rv_survey {
 	struct rv_snap *snap;
 	u64 end;
 	unsigned long last_ptr;
-	u64 last_id;
+	char last_id[RV_ID_DIGITS + 1];
 };
 
 /* -------------------------------------------------------------- one folio -- */
@@ -71,15 +71,16 @@ static int rv_survey_walk(struct rv_snap *s, struct folio *folio)
 }
 
 /* Its id; neighbours are mostly of one family. */
-static u64 rv_family_id(struct rv_survey *survey)
+static const char *rv_family_id(struct rv_survey *survey)
 {
 	unsigned long ptr = rv_family_ptr(survey->snap);
 
 	if (ptr != survey->last_ptr) {
 		survey->last_ptr = ptr;
-		survey->last_id = rv_listing_id(ptr);
+		snprintf(survey->last_id, sizeof(survey->last_id), "%016llx",
+			 rv_listing_id(ptr));
 	}
-	return survey->last_id;
+	return ptr ? survey->last_id : NULL;
 }
 
 /* A line, if rmap maps it; it is referenced.  1, 0 or an error. */
@@ -97,7 +98,7 @@ static int rv_survey_folio(struct rv_survey *survey, struct folio *folio,
 	line.walked = !err;
 	line.visited = s->visited;
 	line.mapped = s->mapped;
-	line.family = err ? 0 : rv_family_id(survey);
+	line.family = err ? NULL : rv_family_id(survey);
 	line.chain_bytes = rv_page_chain_bytes(folio);
 	rv_print_survey_line(e, &line);
 	return 1;
