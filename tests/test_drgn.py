@@ -16,8 +16,8 @@ import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import (Any, Callable, Dict, Hashable, Iterator, List, NamedTuple,
-                    Tuple)
+from typing import (Any, Callable, Dict, Hashable, Iterable, Iterator, List,
+                    NamedTuple, Set, Tuple)
 
 import pytest
 
@@ -27,7 +27,7 @@ from rvtest import schema, vm, witness
 from rvtest.disk import Disks
 from rvtest.guest import Guest, GuestError
 from rvtest.report import Report, mappings, parse
-from rvtest.scene import Scene
+from rvtest.scene import FILE, Scene
 from rvtest.stage import Once
 from rvtest.witness import NEW_SUITE, OLD_SUITE
 from stories import Case, Story
@@ -75,6 +75,7 @@ class Seen(NamedTuple):
     answers: Dict[Key, str]
     untold: Dict[Hashable, str]     # stories that failed, and why
     frames: Dict[int, str]
+    survey: Set[str]        # lines that are the same before and after
     complaints: List[str]
 
 
@@ -154,6 +155,11 @@ def everywhere(guest: Guest) -> Dict[int, str]:
     return found
 
 
+def survey(guest: Guest) -> Set[str]:
+    """The lines of rmapviz_survey."""
+    return set(guest.check(f'cat {FILE}_survey', 120).splitlines())
+
+
 def alike(before: Dict[int, str], after: Dict[int, str]) -> Dict[int, str]:
     """What was said of frames, where the same was said twice."""
     return {pfn: text for pfn, text in before.items() if pfn in after
@@ -179,14 +185,15 @@ def look(series: str, vmcore: Path) -> Seen:
                 if guest.broken:
                     raise
         settle(guest)
-        before = everywhere(guest)
+        before, listed = everywhere(guest), survey(guest)
         answers = {key: ask(guest, question.query)
                    for key, question in questions.items()}
         guest.check('sleep 1')      # page tables are freed with delay
         witness.dump(guest, vmcore)
-        after = everywhere(guest)
+        after, listed = everywhere(guest), listed & survey(guest)
         complaints = guest.kernel_complaints()
-    return Seen(questions, answers, untold, alike(before, after), complaints)
+    return Seen(questions, answers, untold, alike(before, after), listed,
+                complaints)
 
 
 def rebuild(series: str, vmcore: Path, questions: Dict[Key, Question],
@@ -368,6 +375,39 @@ def test_drgn_finds_the_same_all_over_memory(dumped: Dumped, note: Note
     assert kinds['anon']
     note('frames: ' + ', '.join(f'{count} {kind}'
                                 for kind, count in kinds.items()))
+
+
+def columns(lines: Iterable[str]) -> Dict[str, Tuple[Tuple[str, ...], str]]:
+    """Of anonymous folios, by PFN: the family apart.
+
+    Files are mapped by who reads the survey as well.
+    """
+    found = {}
+    for line in lines:
+        words = line.split()
+        if words[2] == 'anon':
+            found[words[0]] = (*words[1:9], words[10]), words[9]
+    return found
+
+
+def test_a_survey_of_the_dump_is_that_of_the_module(dumped: Dumped, note: Note
+                                                    ) -> None:
+    """Line by line, and folios are of one family if they are there, too."""
+    done = witness.run_drgn(dumped.series, dumped.vmcore, ['--survey'])
+    assert not done.returncode, done.stderr
+    heading, *lines = done.stdout.splitlines()
+    assert heading in dumped.seen.survey
+    want, have = columns(dumped.seen.survey), columns(lines)
+    note(f'{len(want)} anonymous folios')
+    assert len(want) > 1000
+    # who reads the survey may get the same frame each time
+    both = [pfn for pfn in want if pfn in have]
+    assert len(want) - len(both) < 20
+    assert [(pfn, want[pfn], have[pfn]) for pfn in both
+            if want[pfn][0] != have[pfn][0]] == []
+    families = {(want[pfn][1], have[pfn][1]) for pfn in both}
+    assert len(families) == len({one for one, _ in families}) \
+        == len({other for _, other in families}) > 10
 
 
 def test_drgn_knows_the_frames_of_the_kernel(dumped: Dumped) -> None:

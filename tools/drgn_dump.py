@@ -23,15 +23,17 @@ It takes the kernel's debug information: on Debian, linux-image-RELEASE-dbg.
 
 import argparse
 import json
+import struct
 import sys
 from collections import Counter
 from functools import partial
+from hashlib import blake2b
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
                     Optional, Set, Tuple)
 
 try:
     from drgn import (FaultError, Object, Program,  # type: ignore[import]
-                      container_of, sizeof)
+                      container_of, offsetof, sizeof)
 except ImportError:
     print('drgn_dump.py: it runs in drgn, which is not installed: apt-get '
           'install python3-drgn', file=sys.stderr)
@@ -1188,7 +1190,7 @@ class Asker:
         found = Records(self.prog)
         at = pfn - folio.head
         wanted = range(folio.pages) if self.whole else range(at, at + 1)
-        av = self._walk(found, folio, wanted)
+        av = self.walk(found, folio, wanted)
         builder = Builder(self.prog, found, self.ptrs, self.users)
         builder.on_page = value(av) if av is not None else 0
         builder.unreached = self._unreached(found, folio)
@@ -1202,8 +1204,9 @@ class Asker:
         return max(0, counted - len(found.entries))
 
     @staticmethod
-    def _walk(found: Records, folio: Folio, wanted: range
-              ) -> Optional[Object]:
+    def walk(found: Records, folio: Folio, wanted: range
+             ) -> Optional[Object]:
+        """Look where the kernel's walk looks; its anon_vma, if any."""
         kind = kind_of(folio)
         if kind not in MAPPED_KINDS or not folio.mapping \
                 or not folio.folio_mapcount():
@@ -1244,6 +1247,95 @@ class Asker:
                 found.add_family(vma.anon_vma.root.read_())
         return Builder(self.prog, found, self.ptrs, self.users).report(
             query, None)
+
+
+# ----------------------------------------------------------- the survey --
+
+class Counted(Records):
+    """Records of a walk that wants no families, but knows whose it was."""
+
+    root = 0
+
+    def add_family(self, root: Object) -> None:
+        """Only which it is."""
+        self.root = value(root)
+
+
+class Survey:
+    """Every mapped folio, in the columns of rmapviz_survey."""
+
+    COLUMNS = (('PFN', 12), ('ORDER', 6), ('KIND', 9), ('MAPCOUNT', 11),
+               ('REFCOUNT', 11), ('DMA_PINS', 11), ('EXTRA_REFS', 12),
+               ('VISITED', 11), ('MAPPED', 11), ('FAMILY', 17),
+               ('CHAIN_BYTES', 17))
+    CHUNK = 512
+
+    def __init__(self, asker: Asker) -> None:
+        self.asker = asker
+        self.prog = asker.prog
+        page = self.prog.type('struct page')
+        self.size = page.size
+        self.offsets = {name: offsetof(page, name)
+                        for name in ('flags', '_mapcount', '_refcount')}
+
+    def lines(self) -> Iterator[str]:
+        """The heading, and a line for each."""
+        yield self._line([name for name, _ in self.COLUMNS])
+        for pfn in self._candidates():
+            try:
+                told = self._folio(pfn)
+            except FaultError:
+                continue
+            if told:
+                yield self._line(told)
+
+    def _line(self, words: Iterable[object]) -> str:
+        return ''.join(f'{word:>{width}}'
+                       for word, (_, width) in zip(words, self.COLUMNS))
+
+    def _candidates(self) -> Iterator[int]:
+        """Frames whose struct page looks mapped, or like that of a head."""
+        head = 1 << self.prog['PG_head'].value_()
+        for first in range(0, value(self.prog['max_pfn']), self.CHUNK):
+            try:
+                data = self.prog.read(value(pfn_to_page(self.prog, first)),
+                                      self.CHUNK * self.size)
+            except FaultError:
+                continue        # no memory there
+            for i in range(self.CHUNK):
+                flags, = struct.unpack_from(
+                    '=Q', data, i * self.size + self.offsets['flags'])
+                mapcount, refcount = (struct.unpack_from(
+                    '=i', data, i * self.size + self.offsets[name])[0]
+                    for name in ('_mapcount', '_refcount'))
+                if refcount > 0 and (mapcount >= 0 or flags & head):
+                    yield first + i
+
+    def _folio(self, pfn: int) -> Optional[List[object]]:
+        """What there is to say of a folio, if it is mapped."""
+        folio = Folio(self.prog, pfn)
+        kind = kind_of(folio)
+        if folio.head != pfn or kind not in MAPPED_KINDS \
+                or not folio.folio_mapcount():
+            return None
+        found = Counted(self.prog)
+        every = range(folio.pages)
+        self.asker.walk(found, folio, every)
+        family = found.root if folio.anonymous() else folio.mapping
+        refs = folio.expected_refs()
+        pins = folio.dma_pins(refs)
+        return [f'{pfn:#x}', folio.pages.bit_length() - 1, kind,
+                folio.folio_mapcount(), folio.refcount, pins,
+                folio.refcount - refs - pins * folio.pin_refs(),
+                found.callbacks, found.hits,
+                '-' if kind == 'ksm' else self._id(family),
+                History(found, folio, every).pte_chain()['bytes']]
+
+    @staticmethod
+    def _id(address: int) -> str:
+        """Equal for equal families, and no address."""
+        return blake2b(address.to_bytes(8, 'little'),
+                       digest_size=8).hexdigest()
 
 
 def vmas_of(mm: Object) -> Iterable[Object]:
@@ -1362,10 +1454,15 @@ def parse(argv: List[str]) -> argparse.Namespace:
                         help='with kernel addresses')
     parser.add_argument('--folio', action='store_true',
                         help='every page of the folio')
+    parser.add_argument('--survey', action='store_true',
+                        help='every mapped folio, a line each, as '
+                        'rmapviz_survey has them')
     options = parser.parse_args(argv)
-    if not options.pfn and not options.pid \
+    if options.survey and (options.pfn or options.pid):
+        parser.error('a survey is of all pages')
+    if not options.pfn and not options.pid and not options.survey \
             or any(len(words) > 2 for words in options.pid):
-        parser.error('name pages, or --pid PID [ADDR]')
+        parser.error('name pages, or --pid PID [ADDR], or --survey')
     return options
 
 
@@ -1442,6 +1539,10 @@ def main(prog: Program, argv: List[str]) -> int:
     except (Failure, FaultError, LookupError) as error:
         complain(trouble(error))
         return 2
+    if options.survey:
+        for line in Survey(asker).lines():
+            print(line)
+        return 0
     found = [answer(question, options.text)
              for question in questions(asker, options)]
     return 0 if all(found) else 2
