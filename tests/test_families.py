@@ -6,10 +6,13 @@ from typing import Dict, List, NamedTuple, Tuple
 import pytest
 
 from rvtest.guest import Guest
+from rvtest.machine import Machine
 from rvtest.report import Report
 from rvtest.scene import Scene
 from rvtest.stage import Stage
 
+# else a cache of AVCs may be that of other things of their size, too
+MACHINE = Machine(name='families', append='slab_nomerge')
 SECONDS = 20
 
 FILE = '/sys/kernel/debug/rmapviz_families'
@@ -179,16 +182,19 @@ def test_what_is_reused_is_reused_once(scene: Scene) -> None:
 
 
 def slab(guest: Guest, name: str) -> Tuple[int, int]:
-    """Objects of a slab cache in use, and how many there are in one slab."""
+    """Objects of a slab cache in use, and how many there are in one slab.
+
+    What CPUs have at hand counts as used, so it is taken from them.
+    """
+    guest.check(f'echo 1 >/sys/kernel/slab/{name}/shrink')
     line = guest.check(f"grep '^{name} ' /proc/slabinfo").split()
     return int(line[1]), int(line[4])
 
 
 def test_all_families_together_are_what_the_slabs_have(scene: Scene) -> None:
-    """But for what CPUs keep for themselves, which counts as used.
+    """But for what is at hand of CPUs, and what waits for RCU to be freed.
 
-    Each has a slab at hand, and some more of which a part is used; what came
-    to life meanwhile is compared.
+    Some slabs; what came to life meanwhile is compared.
     """
     guest = scene.guest
     scene.play('P map M 4\nP write M')
@@ -205,7 +211,7 @@ def test_all_families_together_are_what_the_slabs_have(scene: Scene) -> None:
     for name, told, then in zip(('anon_vma', 'anon_vma_chain'), grown, slabs):
         used, in_one = slab(guest, name)
         assert told > 1000
-        assert abs(used - then - told) <= 8 * in_one
+        assert abs(used - then - told) <= 4 * in_one
 
 
 def test_a_name_makes_no_column(guest: Guest) -> None:
