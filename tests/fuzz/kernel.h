@@ -52,7 +52,8 @@ typedef long long s64;
 		type _a = (a), _b = (b); \
 		_a > _b ? _a : _b;       \
 	})
-#define max(a, b) max_t(typeof((a) + (b)), a, b)
+#define DIV_ROUND_UP(n, d) ((n) / (d) + !!((n) % (d)))
+#define max(a, b)	   max_t(typeof((a) + (b)), a, b)
 
 /* What has to hold for every input. */
 #define must(condition)                                                    \

@@ -36,9 +36,11 @@ static struct rv_task task;
 static struct rv_file file;
 static struct rv_vma vma = { .area = RV_AREA_FILE, .nr_avcs = 1 };
 static struct rv_pte pte = { .pages = 1 };
+static struct rv_history history;
 static struct rv_family family = { .avs = 1, .avcs = 1, .vmas = 1, .asked = 1 };
 
 static struct rv_snap snap = {
+	.history = &history,
 	.tables = {
 		[RV_ROOTS] = { .rec = &family, .len = 1 },
 		[RV_AVS] = { .rec = &av, .len = 1 },
@@ -108,6 +110,10 @@ static void fill_records(const struct numbers *n)
 	pte.pfn = n->wide;
 	pte.level = n->level % (RV_LEVEL_PUD + 1);
 	pte.flags = n->wide & (2 * RV_PTE_PROTNONE - 1);
+	history.ptes = n->wide;
+	history.objrmap_bytes = n->wide;
+	history.av_avc_bytes = n->wide;
+	history.list = n->level;
 	snap.processes = n->level;
 	snap.visited = n->level;
 	snap.mapped = n->level;
