@@ -65,4 +65,4 @@ def misprints(text: str, columns: int = 99) -> List[str]:
     """
     return [line for line in text.splitlines()
             if line.rstrip() != line or not line.isascii()
-            or len(re.sub(r'  [/[(]\S.*', '', line)) > columns]
+            or len(re.sub(r'  ([/[(]|model: )\S.*', '', line)) > columns]
