@@ -119,6 +119,26 @@ int rv_walk_counting(struct rv_snap *s, struct folio *folio);
 /* VMAs between two chances to give up the CPU. */
 #define RV_RECORD_TURN 256
 
+/* The AVC that a link of a VMA's list leads to, or NULL at its end. */
+#define rv_avc_at_link(_link, _vma)                                       \
+	({                                                                \
+		const struct list_head *_at = (_link);                    \
+		_at == &(_vma)->anon_vma_chain ?                          \
+			NULL :                                            \
+			list_entry(_at, struct anon_vma_chain, same_vma); \
+	})
+
+/*
+ * Every AVC of a VMA that was found in a tree of a root that is locked: forward,
+ * each link loaded once, and bounded; see rmapviz_record.c.  Behind the last one
+ * @_avc is NULL.
+ */
+#define rv_for_each_avc(_avc, _n, _vma)                                     \
+	for (_n = 0, _avc = rv_avc_at_link(                                 \
+			     READ_ONCE((_vma)->anon_vma_chain.next), _vma); \
+	     _avc && _n < RV_AVCS_MAX; _n++,                                \
+	    _avc = rv_avc_at_link(READ_ONCE((_avc)->same_vma.next), _vma))
+
 bool rv_is_first_of_av(const struct anon_vma_chain *avc);
 struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
 			     u32 family);

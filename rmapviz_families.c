@@ -78,19 +78,14 @@ static bool rv_is_reusable(const struct anon_vma *av)
 static u32 rv_count_avcs(struct rv_family_line *line,
 			 struct vm_area_struct *vma)
 {
-	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
+	const struct anon_vma_chain *avc;
 	u32 n;
 
-	for (n = 0; pos != &vma->anon_vma_chain && n < RV_AVCS_MAX; n++) {
-		const struct anon_vma_chain *avc =
-			list_entry(pos, struct anon_vma_chain, same_vma);
-
-		if (rv_is_first_of_av(avc)) {
-			line->avs++;
-			line->depth =
-				max(line->depth, rv_level_of(avc->anon_vma));
-		}
-		pos = READ_ONCE(pos->next);
+	rv_for_each_avc(avc, n, vma) {
+		if (!rv_is_first_of_av(avc))
+			continue;
+		line->avs++;
+		line->depth = max(line->depth, rv_level_of(avc->anon_vma));
 	}
 	line->avcs += n;
 	return n;
@@ -103,19 +98,13 @@ static u32 rv_count_avcs(struct rv_family_line *line,
 static const struct anon_vma *rv_reused_av(struct vm_area_struct *vma,
 					   const struct anon_vma *taken)
 {
-	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
 	const struct anon_vma *reused = NULL;
+	const struct anon_vma_chain *avc;
 	u32 n;
 
-	for (n = 0; pos != &vma->anon_vma_chain && n < RV_AVCS_MAX; n++) {
-		const struct anon_vma *av =
-			list_entry(pos, struct anon_vma_chain, same_vma)
-				->anon_vma;
-
-		if (av != taken && rv_is_reusable(av))
-			reused = av;
-		pos = READ_ONCE(pos->next);
-	}
+	rv_for_each_avc(avc, n, vma)
+		if (avc->anon_vma != taken && rv_is_reusable(avc->anon_vma))
+			reused = avc->anon_vma;
 	return reused;
 }
 
@@ -126,10 +115,11 @@ static const struct anon_vma *rv_reused_av(struct vm_area_struct *vma,
 static void rv_count_fork(struct rv_share *share, struct vm_area_struct *vma,
 			  u32 avcs)
 {
-	const struct anon_vma *reused = rv_reused_av(vma, share->reused);
+	const struct anon_vma *reused;
 
 	if (vma->vm_flags & (VM_DONTCOPY | VM_WIPEONFORK))
 		return;
+	reused = rv_reused_av(vma, share->reused);
 	share->fork_bytes += avcs * sizeof(struct anon_vma_chain);
 	if (reused)
 		share->reused = reused;

@@ -158,13 +158,11 @@ bool rv_is_first_of_av(const struct anon_vma_chain *avc)
 void rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma,
 		    struct rv_vma *v, u32 family)
 {
-	const struct list_head *pos = READ_ONCE(vma->anon_vma_chain.next);
+	const struct anon_vma_chain *avc;
 	u32 first = rv_len(s, RV_AVCS), n;
 
 	rv_assert_family_locked(s, family);
-	for (n = 0; pos != &vma->anon_vma_chain && n < RV_AVCS_MAX; n++) {
-		const struct anon_vma_chain *avc =
-			list_entry(pos, struct anon_vma_chain, same_vma);
+	rv_for_each_avc(avc, n, vma) {
 		struct rv_avc *r = rv_add(s, RV_AVCS, struct rv_avc);
 
 		if (rv_is_first_of_av(avc))
@@ -175,9 +173,8 @@ void rv_record_avcs(struct rv_snap *s, struct vm_area_struct *vma,
 			r->vma = v ? v->key.id : RV_NONE;
 			r->av = RV_NONE;
 		}
-		pos = READ_ONCE(pos->next);
 	}
-	if (pos != &vma->anon_vma_chain)
+	if (avc)
 		s->endless_chains++;
 	if (v) {
 		v->first_avc = first;
