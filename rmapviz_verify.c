@@ -331,11 +331,18 @@ static enum rv_sight rv_look_at(const struct rv_scan *sc,
 	return sight;
 }
 
-/* Keeps what both looks have confirmed; the rest has changed meanwhile. */
+/*
+ * Keeps what both looks have confirmed; the rest has changed meanwhile.  So has
+ * all, if the page is another object's by now: ksmd has made it one of its own, or
+ * a file has lost it.
+ */
 static void rv_keep_confirmed(struct rv_scan *sc, struct rv_table *mismatches,
+			      const struct rv_snap *again,
 			      const struct rv_table *walked,
 			      enum rv_sight wanted)
 {
+	const bool same = again->page.mapping_word ==
+			  sc->snap->page.mapping_word;
 	const bool walk_has_it = wanted == RV_ABSENT;
 	struct rv_mismatch *mismatch, *kept = mismatches->rec;
 	u32 len = 0;
@@ -343,24 +350,13 @@ static void rv_keep_confirmed(struct rv_scan *sc, struct rv_table *mismatches,
 	rv_for_each_in(mismatch, mismatches) {
 		struct rv_place place = { mismatch->mm_ptr, mismatch->addr };
 
-		if (mismatch->confirmed &&
+		if (same && mismatch->confirmed &&
 		    rv_has_place(walked, &place) == walk_has_it &&
 		    rv_look_at(sc, mismatch) == wanted)
 			kept[len++] = *mismatch;
 	}
 	sc->snap->scan.changed += mismatches->len - len;
 	mismatches->len = len;
-}
-
-/*
- * The page belongs to another object by now: ksmd has made it one of its own, or
- * a file has lost it.  Of what the first walk was about the second knows nothing.
- */
-static void rv_forget_mismatches(struct rv_scan *sc,
-				 struct rv_table *mismatches)
-{
-	sc->snap->scan.changed += mismatches->len;
-	mismatches->len = 0;
 }
 
 /*
@@ -391,11 +387,9 @@ static int rv_confirm_mismatches(struct rv_scan *sc, enum rv_table_id id,
 		return PTR_ERR(again);
 	/* No file system is to wait while mmap_locks are waited for. */
 	rv_snap_put_files(again);
-	if (again->page.mapping_word != sc->snap->page.mapping_word)
-		rv_forget_mismatches(sc, mismatches);
 	err = rv_snap_lost(again) ? -ENOMEM : rv_list_walked(again, &walked);
 	if (!err)
-		rv_keep_confirmed(sc, mismatches, &walked, wanted);
+		rv_keep_confirmed(sc, mismatches, again, &walked, wanted);
 	rv_table_free(&walked);
 	rv_snap_free(again);
 	return err;
