@@ -308,12 +308,20 @@ MODULE_PARM_DESC(
 
 /* ---------------------------------------------------------------- files -- */
 
+/* Of any of the files. */
+static int rv_check_opener(void)
+{
+	return !capable(CAP_SYS_ADMIN) || rv_locked_down() ? -EPERM : 0;
+}
+
 static int rv_open_any(struct file *file, enum rv_reads reads)
 {
 	struct rv_open *open;
+	int err;
 
-	if (!capable(CAP_SYS_ADMIN) || rv_locked_down())
-		return -EPERM;
+	err = rv_check_opener();
+	if (err)
+		return err;
 	open = __seq_open_private(file, &rv_seq_ops, sizeof(*open));
 	if (!open)
 		return -ENOMEM;
@@ -363,9 +371,7 @@ static const struct file_operations rv_answer_fops = {
 
 static int rv_open_listing(struct file *file, const struct rv_listing_ops *ops)
 {
-	if (!capable(CAP_SYS_ADMIN) || rv_locked_down())
-		return -EPERM;
-	return rv_listing_open(file, ops);
+	return rv_check_opener() ?: rv_listing_open(file, ops);
 }
 
 static int rv_open_survey(struct inode *inode, struct file *file)
