@@ -84,6 +84,30 @@ void rv_emit_hex(struct rv_emit *e, u64 value)
 }
 
 /**
+ * rv_emit_escaped() - a string as one word of text
+ * @e: the item
+ * @string: the string; what is no printable character, or a backslash, is three
+ *	octal digits behind one
+ *
+ * Context: Any.
+ */
+void rv_emit_escaped(struct rv_emit *e, const char *string)
+{
+	const unsigned char *c;
+
+	for (c = (const unsigned char *)string; *c; c++) {
+		if (*c > 0x20 && *c < 0x7f && *c != '\\') {
+			rv_emit_char(e, *c);
+			continue;
+		}
+		rv_emit_char(e, '\\');
+		rv_emit_char(e, '0' + (*c >> 6));
+		rv_emit_char(e, '0' + (*c >> 3 & 7));
+		rv_emit_char(e, '0' + (*c & 7));
+	}
+}
+
+/**
  * rv_emit_id() - a blank, and 16 hex digits
  * @e: the item
  * @id: the number

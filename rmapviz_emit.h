@@ -123,6 +123,7 @@ static inline char rv_hex_digit(unsigned int value)
 void rv_emit_u64(struct rv_emit *e, u64 value);
 void rv_emit_s64(struct rv_emit *e, s64 value);
 void rv_emit_hex(struct rv_emit *e, u64 value);
+void rv_emit_escaped(struct rv_emit *e, const char *string);
 void rv_emit_id(struct rv_emit *e, u64 id);
 
 /*

@@ -100,25 +100,6 @@ void rv_print_family_heading(struct rv_emit *e)
 	rv_emit(e, "     AVCS DEPTH      BYTES FORK_BYTES COMM\n");
 }
 
-/* It is the last column, and may have any byte in it. */
-static void rv_print_comm(struct rv_emit *e, const char *comm)
-{
-	const unsigned char *c;
-
-	rv_emit_char(e, ' ');
-	for (c = (const unsigned char *)comm; *c; c++) {
-		if (*c > 0x20 && *c < 0x7f && *c != '\\') {
-			rv_emit_char(e, *c);
-			continue;
-		}
-		rv_emit_char(e, '\\');
-		rv_emit_char(e, '0' + (*c >> 6));
-		rv_emit_char(e, '0' + (*c >> 3 & 7));
-		rv_emit_char(e, '0' + (*c & 7));
-	}
-	rv_emit_char(e, '\n');
-}
-
 void rv_print_family_line(struct rv_emit *e, const struct rv_family_line *line)
 {
 	rv_emit_id(e, line->family);
@@ -130,5 +111,8 @@ void rv_print_family_line(struct rv_emit *e, const struct rv_family_line *line)
 	rv_emit_u64_right(e, line->depth, 6);
 	rv_emit_u64_right(e, line->bytes, 11);
 	rv_emit_u64_right(e, line->fork_bytes, 11);
-	rv_print_comm(e, line->comm);
+	/* It is the last column, and may have any byte in it. */
+	rv_emit_char(e, ' ');
+	rv_emit_escaped(e, line->comm);
+	rv_emit_char(e, '\n');
 }

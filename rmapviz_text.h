@@ -13,14 +13,11 @@
 
 static inline void text_escaped(struct seq_file *m, const char *string)
 {
-	const unsigned char *c;
+	struct rv_emit e;
 
-	for (c = (const unsigned char *)string; *c; c++) {
-		if (*c > 0x20 && *c < 0x7f && *c != '\\')
-			seq_putc(m, *c);
-		else
-			seq_printf(m, "\\%03o", *c);
-	}
+	rv_emit_begin(&e, m);
+	rv_emit_escaped(&e, string);
+	rv_emit_end(&e);
 }
 
 static inline const char *text_plural(u64 n)
