@@ -120,7 +120,7 @@ def do_who(run: Answering) -> int:
 def _who_targets(run: Answering, teller: who.Who) -> int:
     asked = run.options
     word = asked.target[0]
-    if len(asked.target) == 1 and ':' in word and word[0].isdigit():
+    if place.names_address(asked.target):
         start, dash, end = word.partition('-')
         pid, address = place.address_of(start)
         if not dash:
@@ -162,7 +162,7 @@ def asked_report(run: Answering, words: List[str], extra: str = ''
         return report.load(words[0])
     if words[0] == 'pid':
         query = ' '.join(words)
-    elif len(words) == 1 and ':' in words[0] and words[0][0].isdigit():
+    elif place.names_address(words):
         query = 'pid {} {:#x}'.format(*place.address_of(words[0]))
     else:
         frames = target.of_words(words, run.proc)
@@ -258,17 +258,19 @@ def do_top(run: Answering) -> int:
     chosen = top.only(run.proc, asked.pid, asked.cgroup)
     if asked.what == 'families':
         families = teller.families(asked.n, chosen)
-        if not asked.json:
+        if asked.json:
+            for family in families:
+                run.json({'rmapviz_top': 1, **family._asdict()})
+        else:
             teller.print_families(families)
-        for family in families if asked.json else ():
-            run.json({'rmapviz_top': 1, **family._asdict()})
         return 0
     folios = teller.folios(asked.what, asked.n, chosen)
-    if not asked.json:
+    if asked.json:
+        for folio in folios:
+            run.json({'rmapviz_top': 1, **folio._asdict(), 'who': [
+                group.as_json() for group in teller.who(folio)]})
+    else:
         teller.print_folios(asked.what, folios)
-    for folio in folios if asked.json else ():
-        run.json({'rmapviz_top': 1, **folio._asdict(), 'who': [
-            group.as_json() for group in teller.who(folio)]})
     return 0
 
 

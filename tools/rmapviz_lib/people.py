@@ -82,10 +82,8 @@ def groups(report: Report, proc: Proc, live: bool = True,
     for seen in _address_spaces(report):
         pid = seen.mm['pid']
         name = kernel_name(seen.mm['comm']) or '?'
-        key = (pid, name, '') if unfold \
-            else (0, stem(name), units(pid) if pid else '')
-        if unfold:
-            key = (pid, name, units(pid) if pid else '')
+        unit = units(pid) if pid else ''
+        key = (pid, name, unit) if unfold else (0, stem(name), unit)
         found.setdefault(key, []).append(seen)
     made = [_group(str(key[1]), str(key[2]), members)
             for key, members in found.items()]

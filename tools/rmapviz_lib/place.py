@@ -3,7 +3,7 @@
 import mmap
 import os
 import re
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from .failure import Failure
 from .libc import resident
@@ -17,6 +17,11 @@ class Spot(NamedTuple):
     pid: int
     address: int
     entry: Entry
+
+
+def names_address(words: Sequence[str]) -> bool:
+    """Whether what was asked for looks like PID:ADDR, and no more."""
+    return len(words) == 1 and ':' in words[0] and words[0][0].isdigit()
 
 
 def address_of(word: str) -> Tuple[int, int]:
