@@ -64,8 +64,7 @@ def block_of(guest: Guest, pfn: int) -> str:
     to be used again, so one node is not enough for all tests.
     """
     first = pfn // BLOCK * BLOCK
-    if any('reserved' in some
-           for some in kpage.kpageflags(guest, first, BLOCK)):
+    if kpage.any_reserved(guest, first, BLOCK):
         pytest.skip(f'block {pfn // BLOCK} has memory reserved at boot')
     return f'{BLOCKS}/memory{pfn // BLOCK}'
 
