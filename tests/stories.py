@@ -725,3 +725,23 @@ def version(series: str) -> Tuple[int, int]:
     """Major and minor number of a kernel, for Story.since."""
     major, minor = vm.release(series).split('.')[:2]
     return int(major), int(minor)
+
+
+# Some of everything that rmap maps, in two processes that share it.
+EVERYTHING = '''
+    P map A 300
+    P write A
+    P map F 200 shared file /mnt/data 0
+    P read F
+    P map C 200 file /mnt/data 0
+    P write C 0 100
+    P read C 100 100
+    P map S 100 shared
+    P write S
+    P map H 1024
+    P madvise H 0 1024 hugepage
+    P write H
+    P fork Q
+    Q write A 0 50
+    Q unmap H 100 1
+    Q read F'''

@@ -27,7 +27,7 @@ from rvtest import schema, vm, witness
 from rvtest.disk import Disks
 from rvtest.guest import Guest, GuestError
 from rvtest.report import Report, mappings, parse
-from rvtest.scene import FILE, Scene
+from rvtest.scene import SURVEY, Scene
 from rvtest.stage import Once
 from rvtest.witness import NEW_SUITE, OLD_SUITE
 from stories import Case, Story
@@ -157,7 +157,7 @@ def everywhere(guest: Guest) -> Dict[int, str]:
 
 def survey(guest: Guest) -> Set[str]:
     """The lines of rmapviz_survey."""
-    return set(guest.check(f'cat {FILE}_survey', 120).splitlines())
+    return set(guest.check(f'cat {SURVEY}', 120).splitlines())
 
 
 def alike(before: Dict[int, str], after: Dict[int, str]) -> Dict[int, str]:

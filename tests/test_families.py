@@ -8,14 +8,13 @@ import pytest
 from rvtest.guest import Guest
 from rvtest.machine import Machine
 from rvtest.report import Report
-from rvtest.scene import Scene
+from rvtest.scene import FAMILIES, Scene
 from rvtest.stage import Stage
 
 # else a cache of AVCs may be that of other things of their size, too
 MACHINE = Machine(name='families', append='slab_nomerge')
 SECONDS = 20
 
-FILE = '/sys/kernel/debug/rmapviz_families'
 COLUMNS = ['FAMILY', 'PID', 'PROCESSES', 'VMAS', 'AVS', 'AVCS', 'DEPTH',
            'BYTES', 'FORK_BYTES', 'COMM']
 
@@ -43,7 +42,7 @@ Facts = Tuple[int, int, int, int, int]
 
 def families(guest: Guest) -> List[Line]:
     """All that there are."""
-    heading, *lines = guest.check(f'cat {FILE}', 120).splitlines()
+    heading, *lines = guest.check(f'cat {FAMILIES}', 120).splitlines()
     assert heading.split() == COLUMNS
     return [dict(zip(COLUMNS, line.split())) for line in lines]
 
@@ -113,7 +112,7 @@ def test_its_example_is_a_process_that_has_a_part(told: Told) -> None:
 
 def test_it_can_be_read_a_byte_at_a_time(stage: Stage, told: Told) -> None:
     """With nothing twice and nothing left out."""
-    text = stage.guest.check(f'dd if={FILE} bs=1 2>/dev/null', 120)
+    text = stage.guest.check(f'dd if={FAMILIES} bs=1 2>/dev/null', 120)
     names = [line.split()[0] for line in text.splitlines()[1:]]
     assert len(names) == len(set(names))
     assert {line['FAMILY'] for line in told.lines
@@ -122,7 +121,7 @@ def test_it_can_be_read_a_byte_at_a_time(stage: Stage, told: Told) -> None:
 
 def test_reading_goes_on_from_a_pid(stage: Stage, told: Told) -> None:
     """Families that are told at processes from there on."""
-    text = stage.guest.check(f'dd if={FILE} bs=2 skip=50 2>/dev/null')
+    text = stage.guest.check(f'dd if={FAMILIES} bs=2 skip=50 2>/dev/null')
     lines = [line.split() for line in text.splitlines()]
     assert lines and all(int(line[1]) >= 100 for line in lines)
     assert {line['FAMILY'] for line in told.lines
@@ -217,6 +216,6 @@ def test_all_families_together_are_what_the_slabs_have(scene: Scene) -> None:
 def test_a_name_makes_no_column(guest: Guest) -> None:
     """A blank, a newline or a backslash in it."""
     text = guest.check("sh -c 'printf \"a b\\n\\\\\\\\\" >/proc/self/comm; "
-                       f"cat {FILE}; :'")
+                       f"cat {FAMILIES}; :'")
     assert {line.split()[-1] for line in text.splitlines()
             if line.split()[-1].startswith('a')} == {r'a\040b\012\134'}

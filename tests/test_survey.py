@@ -10,39 +10,23 @@ import pytest
 from rvtest import kpage, vm
 from rvtest.guest import Guest
 from rvtest.report import Report
-from rvtest.scene import Scene
+from rvtest.scene import FAMILIES, SURVEY, Scene
 from rvtest.stage import Stage
-from stories import PREPARED
+from stories import EVERYTHING, PREPARED
 
 MACHINE = PREPARED
 KERNELS = vm.some_kernels
 SECONDS = 20
 
-FILE = '/sys/kernel/debug/rmapviz_survey'
 COLUMNS = ['PFN', 'ORDER', 'KIND', 'MAPCOUNT', 'REFCOUNT', 'DMA_PINS',
            'EXTRA_REFS', 'VISITED', 'MAPPED', 'FAMILY', 'CHAIN_BYTES']
 ASKED = 400
 
-# Some of everything that rmap maps, in processes that share it.
-BUILD = '''
-    P map A 300
-    P write A
-    P map F 200 shared file /mnt/data 0
-    P read F
-    P map C 200 file /mnt/data 0
-    P write C 0 100
-    P map S 100 shared
-    P write S
-    P map H 1024
-    P madvise H 0 1024 hugepage
-    P write H
+# A held page, and a server with its workers, beside.
+BUILD = EVERYTHING + '''
     P map V 1
     P write V
     P vmsplice V 0
-    P fork Q
-    Q write A 0 50
-    Q unmap H 100 1
-    Q read F
     P forkmany 20 K
     '''
 
@@ -58,7 +42,7 @@ def lines_of(text: str) -> List[Line]:
 
 def survey(guest: Guest) -> List[Line]:
     """All of it."""
-    return lines_of(guest.check(f'cat {FILE}', 120))
+    return lines_of(guest.check(f'cat {SURVEY}', 120))
 
 
 class Surveyed(NamedTuple):
@@ -66,9 +50,17 @@ class Surveyed(NamedTuple):
 
     lines: List[Line]
     still: Dict[int, Line]      # those that have not changed meanwhile
+    sure: Dict[int, Line]       # nor were others' in between
     answers: Dict[int, Report]  # to "PFN folio", of some of these
     counts: List[int]
     flags: List[kpage.Flags]
+
+
+def lasting(line: Line, frames: Set[int]) -> bool:
+    """Whether actors have a folio; others come and go, and who reads the
+    survey may get the same frames each time, and lines that are equal."""
+    first = int(line['PFN'], 16)
+    return any(first + i in frames for i in range(1 << int(line['ORDER'])))
 
 
 def look(scene: Scene) -> Surveyed:
@@ -90,9 +82,12 @@ def look(scene: Scene) -> Surveyed:
     flags = kpage.kpageflags(guest)
     counts = list(kpage.kpagecount(guest))
     last = {int(line['PFN'], 16): line for line in survey(guest)}
+    frames = {frame for _, _, frame in scene.witness_all(0, 1 << 20)}
     still = {int(line['PFN'], 16): line for line in first
              if last.get(int(line['PFN'], 16)) == line}
-    return Surveyed(first, still, answers, counts, flags)
+    sure = {pfn: line for pfn, line in still.items()
+            if line['KIND'] != 'anon' or lasting(line, frames)}
+    return Surveyed(first, still, sure, answers, counts, flags)
 
 
 @pytest.fixture
@@ -108,6 +103,7 @@ def test_most_of_a_quiet_guest_stays_as_it_is(
     """Or the other tests would show little."""
     kinds = {line['KIND'] for line in surveyed.still.values()}
     note(f'{len(surveyed.still)} of {len(surveyed.lines)} lines, '
+         f'{len(surveyed.sure)} of them beyond doubt, '
          f'{len(surveyed.answers)} asked about, {sorted(kinds)}')
     assert len(surveyed.still) > 0.8 * len(surveyed.lines)
     assert {'anon', 'file', 'shmem'} <= kinds
@@ -118,7 +114,7 @@ def test_each_line_is_what_a_query_of_its_pfn_says(surveyed: Surveyed
     """Order, kind, counts, walk, pte_chains."""
     wrong = []
     for pfn, report in surveyed.answers.items():
-        line = surveyed.still.get(pfn)
+        line = surveyed.sure.get(pfn)
         page, walk = report['page'], report['walk']
         # who reads the survey is another program than who asks
         if not line or page['file'] in ('/bin/busybox', '/bin/ask'):
@@ -140,11 +136,11 @@ def test_pages_have_equal_ids_if_their_families_are_equal(surveyed: Surveyed
     ids: Dict[object, Set[str]] = {}
     owners: Dict[str, Set[object]] = {}
     for pfn, report in surveyed.answers.items():
-        if pfn not in surveyed.still or report['page']['kind'] != 'anon':
+        if pfn not in surveyed.sure or report['page']['kind'] != 'anon':
             continue
         family = tuple((report['mms'][vma['mm']]['pid'], vma['start'])
                        for vma in report['vmas'])
-        known = surveyed.still[pfn]['FAMILY']
+        known = surveyed.sure[pfn]['FAMILY']
         ids.setdefault(family, set()).add(known)
         owners.setdefault(known, set()).add(family)
     assert len(ids) > 3
@@ -163,7 +159,7 @@ def test_every_folio_that_kpagecount_has_is_there(surveyed: Surveyed) -> None:
               and 'reserved' not in surveyed.flags[pfn]}
     assert len([pfn for pfn in mapped if pfn not in tails]) \
         <= len(surveyed.lines) - len(surveyed.still)
-    assert [(pfn, line) for pfn, line in surveyed.still.items()
+    assert [(pfn, line) for pfn, line in surveyed.sure.items()
             if line['ORDER'] == '0'
             and int(line['MAPCOUNT']) != surveyed.counts[pfn]] == []
 
@@ -173,7 +169,7 @@ def test_each_kind_is_that_of_kpageflags(stage: Stage, surveyed: Surveyed
     """As far as they tell it."""
     told = kpage.ksm_told(stage.guest)
     assert [(line, surveyed.flags[pfn])
-            for pfn, line in surveyed.still.items()
+            for pfn, line in surveyed.sure.items()
             if not kpage.says(surveyed.flags[pfn], line['KIND'], told)] == []
 
 
@@ -201,7 +197,7 @@ def frames(scene: Scene) -> List[int]:
 def test_it_can_be_read_a_byte_at_a_time(scene: Scene) -> None:
     """With nothing twice and nothing left out."""
     own = frames(scene)
-    text = scene.guest.check(f'dd if={FILE} bs=1 2>/dev/null', 300)
+    text = scene.guest.check(f'dd if={SURVEY} bs=1 2>/dev/null', 300)
     found = heads(text.partition('\n')[2])
     assert found == sorted(set(found))
     assert set(own) <= set(found)
@@ -213,26 +209,26 @@ def test_reading_from_a_pfn_gives_whole_lines_from_there_on(scene: Scene
     own = frames(scene)
     middle = own[len(own) // 2]
     found = heads(scene.guest.check(
-        f'dd if={FILE} bs=1 skip={middle} 2>/dev/null', 300))
+        f'dd if={SURVEY} bs=1 skip={middle} 2>/dev/null', 300))
     assert found[0] == middle and found == sorted(set(found))
     assert set(own[len(own) // 2:]) <= set(found)
 
 
 def test_behind_all_memory_there_is_nothing(guest: Guest) -> None:
     """And no error."""
-    assert guest.check(f'dd if={FILE} bs=1048576 skip=1048576 2>/dev/null') \
+    assert guest.check(f'dd if={SURVEY} bs=1048576 skip=1048576 2>/dev/null') \
         == ''
 
 
 def test_who_reads_it_can_be_killed(guest: Guest) -> None:
     """Wherever it is; to read it so often would take longer."""
-    files = f'{FILE} ' * 50
+    files = f'{SURVEY} ' * 50
     guest.check(f'for i in 1 2 3 4 5; do cat {files} >/dev/null & reader=$!; '
                 'usleep 20000; kill -9 $reader; wait $reader; '
                 '[ $? = 137 ] || exit 1; done', 20)
 
 
-@pytest.mark.parametrize('file', [FILE, FILE.replace('survey', 'families')])
+@pytest.mark.parametrize('file', [SURVEY, FAMILIES])
 def test_nobody_without_cap_sys_admin_can_open_it(guest: Guest, file: str
                                                   ) -> None:
     """Who has it can, by the same program."""
@@ -262,7 +258,8 @@ def test_lines_stay_lines_in_a_storm_of_forks(
     with forks(scene.guest):
         scene.guest.check(
             'readers=; for i in 1 2 3; do (for n in 1 2 3 4 5; do '
-            f'cat {FILE}; done >/tmp/survey$i) & readers="$readers $!"; done; '
+            f'cat {SURVEY}; done >/tmp/survey$i) & '
+            'readers="$readers $!"; done; '
             'wait $readers', 300)
         text = scene.guest.check('cat /tmp/survey[123]; rm /tmp/survey[123]')
     lines = [line for line in text.splitlines()

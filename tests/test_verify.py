@@ -15,7 +15,7 @@ from rvtest.guest import Guest
 from rvtest.report import Report
 from rvtest.scene import Scene
 from rvtest.stage import Stage
-from stories import PREPARED
+from stories import EVERYTHING, PREPARED
 
 MACHINE = PREPARED
 KERNELS = vm.some_kernels
@@ -24,24 +24,8 @@ SECONDS = 20
 PAGES = 1000
 QUERIES = 1000
 
-# Some of everything that rmap maps, in processes that share it.
-BUILD = '''
-    P map A 300
-    P write A
-    P map F 200 shared file /mnt/data 0
-    P read F
-    P map C 200 file /mnt/data 0
-    P write C 0 100
-    P read C 100 100
-    P map S 100 shared
-    P write S
-    P map H 1024
-    P madvise H 0 1024 hugepage
-    P write H
-    P fork Q
-    Q write A 0 50
-    Q unmap H 100 1
-    Q read F
+# And a grandchild.
+BUILD = EVERYTHING + '''
     Q read S
     Q fork R
     R mremap A 100 20 B

@@ -9,6 +9,7 @@ from .report import Mapping, PageMapping, Report, parse
 Answer = Tuple[str, Report]
 
 FILE = '/sys/kernel/debug/rmapviz'
+SURVEY, FAMILIES = f'{FILE}_survey', f'{FILE}_families'
 
 
 class Scene:
