@@ -2,6 +2,7 @@
 /*
  * Numbers, for text that goes straight into the buffer of a seq_file.
  */
+#include <asm/byteorder.h>
 #include <linux/bitops.h>
 #include <linux/kernel.h>
 
@@ -26,20 +27,23 @@ static unsigned int rv_count_digits(u64 value)
 }
 
 /**
- * rv_emit_u64() - a number in decimal
- * @e: the item
+ * rv_write_u64() - a number in decimal
+ * @at: where, with room for RV_U64_ROOM bytes
  * @value: the number
  *
  * Context: Any.
+ * Return: behind its last digit.
  */
-void rv_emit_u64(struct rv_emit *e, u64 value)
+char *rv_write_u64(char *at, u64 value)
 {
-	unsigned int digits = rv_count_digits(value);
-	char *at = rv_emit_room(e, digits);
+	char *end;
 
-	if (!at)
-		return;
-	for (at += digits; value >= 100; value /= 100) {
+	if (value < 10) {
+		*at = '0' + value;
+		return at + 1;
+	}
+	end = at + rv_count_digits(value);
+	for (at = end; value >= 100; value /= 100) {
 		at -= 2;
 		memcpy(at, &rv_two_digits[2 * (value % 100)], 2);
 	}
@@ -47,40 +51,45 @@ void rv_emit_u64(struct rv_emit *e, u64 value)
 		memcpy(at - 2, &rv_two_digits[2 * value], 2);
 	else
 		at[-1] = '0' + value;
+	return end;
+}
+
+/*
+ * Eight hex digits at once: each nibble gets a byte of its own, and becomes a
+ * digit there, or from 10 on a letter, which are 39 further on.
+ */
+static void rv_write_eight_digits(char *at, u32 value)
+{
+	u64 nibbles = value, letters;
+	__be64 digits;
+
+	nibbles = (nibbles | nibbles << 16) & 0x0000ffff0000ffffULL;
+	nibbles = (nibbles | nibbles << 8) & 0x00ff00ff00ff00ffULL;
+	nibbles = (nibbles | nibbles << 4) & 0x0f0f0f0f0f0f0f0fULL;
+	letters = ((nibbles + 0x0606060606060606ULL) >> 4) &
+		  0x0101010101010101ULL;
+	digits = cpu_to_be64(nibbles + 0x3030303030303030ULL + letters * 39);
+	memcpy(at, &digits, sizeof(digits));
 }
 
 /**
- * rv_emit_s64() - a number in decimal, with its sign if that is minus
- * @e: the item
+ * rv_write_hex() - a number as 0x and hex digits, without leading zeros
+ * @at: where, with room for RV_HEX_ROOM bytes
  * @value: the number
  *
  * Context: Any.
+ * Return: behind its last digit.
  */
-void rv_emit_s64(struct rv_emit *e, s64 value)
+char *rv_write_hex(char *at, u64 value)
 {
-	if (value < 0)
-		rv_emit_char(e, '-');
-	rv_emit_u64(e, value < 0 ? -(u64)value : value);
-}
+	unsigned int digits = (fls64(value | 1) + 3) / 4;
 
-/**
- * rv_emit_hex() - a number as 0x and hex digits, without leading zeros
- * @e: the item
- * @value: the number
- *
- * Context: Any.
- */
-void rv_emit_hex(struct rv_emit *e, u64 value)
-{
-	unsigned int digits = value ? (fls64(value) + 3) / 4 : 1;
-	char *at = rv_emit_room(e, 2 + digits);
-
-	if (!at)
-		return;
-	*at++ = '0';
-	*at++ = 'x';
-	while (digits--)
-		*at++ = rv_hex_digit((value >> (4 * digits)) & 15);
+	value <<= 64 - 4 * digits;
+	memcpy(at, "0x", 2);
+	rv_write_eight_digits(at + 2, upper_32_bits(value));
+	if (digits > 8)
+		rv_write_eight_digits(at + 10, lower_32_bits(value));
+	return at + 2 + digits;
 }
 
 /**
@@ -117,13 +126,12 @@ void rv_emit_escaped(struct rv_emit *e, const char *string)
 void rv_emit_id(struct rv_emit *e, u64 id)
 {
 	char *at = rv_emit_room(e, 17);
-	int shift;
 
 	if (!at)
 		return;
-	*at++ = ' ';
-	for (shift = 60; shift >= 0; shift -= 4)
-		*at++ = rv_hex_digit((id >> shift) & 15);
+	*at = ' ';
+	rv_write_eight_digits(at + 1, upper_32_bits(id));
+	rv_write_eight_digits(at + 9, lower_32_bits(id));
 }
 
 /**

@@ -120,9 +120,63 @@ static inline char rv_hex_digit(unsigned int value)
 	return "0123456789abcdef"[value];
 }
 
-void rv_emit_u64(struct rv_emit *e, u64 value);
-void rv_emit_s64(struct rv_emit *e, s64 value);
-void rv_emit_hex(struct rv_emit *e, u64 value);
+/* Bytes that a number may take. */
+#define RV_U64_ROOM 20
+#define RV_HEX_ROOM 18
+
+char *rv_write_u64(char *at, u64 value);
+char *rv_write_hex(char *at, u64 value);
+
+static __always_inline void
+rv_emit_bytes_u64(struct rv_emit *e, const char *bytes, size_t size, u64 value)
+{
+	char *at = rv_emit_room(e, size + RV_U64_ROOM);
+
+	if (unlikely(!at))
+		return;
+	memcpy(at, bytes, size);
+	e->at = rv_write_u64(at + size, value);
+}
+
+/* A string that the compiler knows, and a number in decimal. */
+#define rv_emit_then_u64(_e, _literal, _value) \
+	rv_emit_bytes_u64(_e, "" _literal, sizeof(_literal) - 1, _value)
+
+/* A number in decimal. */
+static __always_inline void rv_emit_u64(struct rv_emit *e, u64 value)
+{
+	rv_emit_then_u64(e, "", value);
+}
+
+/* A number in decimal, with its sign if that is minus. */
+static inline void rv_emit_s64(struct rv_emit *e, s64 value)
+{
+	if (value < 0)
+		rv_emit_char(e, '-');
+	rv_emit_u64(e, value < 0 ? -(u64)value : value);
+}
+
+static __always_inline void
+rv_emit_bytes_hex(struct rv_emit *e, const char *bytes, size_t size, u64 value)
+{
+	char *at = rv_emit_room(e, size + RV_HEX_ROOM);
+
+	if (unlikely(!at))
+		return;
+	memcpy(at, bytes, size);
+	e->at = rv_write_hex(at + size, value);
+}
+
+/* A string that the compiler knows, and a number as 0x and hex digits. */
+#define rv_emit_then_hex(_e, _literal, _value) \
+	rv_emit_bytes_hex(_e, "" _literal, sizeof(_literal) - 1, _value)
+
+/* A number as 0x and hex digits, without leading zeros. */
+static __always_inline void rv_emit_hex(struct rv_emit *e, u64 value)
+{
+	rv_emit_then_hex(e, "", value);
+}
+
 void rv_emit_escaped(struct rv_emit *e, const char *string);
 void rv_emit_id(struct rv_emit *e, u64 id);
 

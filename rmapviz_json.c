@@ -43,11 +43,8 @@ static void json_name(struct rv_emit *e, const char *name)
 }
 
 /* The next member of an object: its name, and what it has. */
-#define json_u64(_e, _name, _value)               \
-	do {                                      \
-		rv_emit(_e, ", \"" _name "\": "); \
-		rv_emit_u64(_e, _value);          \
-	} while (0)
+#define json_u64(_e, _name, _value) \
+	rv_emit_then_u64(_e, ", \"" _name "\": ", _value)
 
 #define json_s64(_e, _name, _value)               \
 	do {                                      \
@@ -55,11 +52,10 @@ static void json_name(struct rv_emit *e, const char *name)
 		rv_emit_s64(_e, _value);          \
 	} while (0)
 
-#define json_hex(_e, _name, _value)                 \
-	do {                                        \
-		rv_emit(_e, ", \"" _name "\": \""); \
-		rv_emit_hex(_e, _value);            \
-		rv_emit_char(_e, '"');              \
+#define json_hex(_e, _name, _value)                                  \
+	do {                                                         \
+		rv_emit_then_hex(_e, ", \"" _name "\": \"", _value); \
+		rv_emit_char(_e, '"');                               \
 	} while (0)
 
 #define json_word(_e, _name, _word)                 \
@@ -273,8 +269,7 @@ static __always_inline void json_end(struct rv_emit *e, const struct rv_snap *s,
 
 static __always_inline void json_id(struct rv_emit *e, u32 id)
 {
-	rv_emit(e, "\"id\": ");
-	rv_emit_u64(e, id);
+	rv_emit_then_u64(e, "\"id\": ", id);
 }
 
 static void json_av(struct seq_file *m, const struct rv_snap *s, u32 i)

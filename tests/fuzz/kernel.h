@@ -10,6 +10,7 @@
 
 #define _GNU_SOURCE
 #include <assert.h>
+#include <endian.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -26,6 +27,7 @@ typedef uint16_t u16;
 typedef uint32_t u32;
 typedef int32_t s32;
 typedef unsigned long long u64;
+typedef u64 __be64;
 typedef long long s64;
 
 #define U32_MAX	      UINT32_MAX
@@ -75,6 +77,21 @@ static inline void cond_resched(void)
 static inline unsigned long __ffs(unsigned long word)
 {
 	return __builtin_ctzl(word);
+}
+
+static inline __be64 cpu_to_be64(u64 x)
+{
+	return htobe64(x);
+}
+
+static inline u32 upper_32_bits(u64 x)
+{
+	return x >> 32;
+}
+
+static inline u32 lower_32_bits(u64 x)
+{
+	return x & U32_MAX;
 }
 
 static inline int fls64(u64 x)
