@@ -59,9 +59,10 @@ class Headers:
             r'^(#define LINUX_VERSION_CODE) .*',
             rf'\1 {major << 16 | minor << 8}')
 
-    def make(self, *options: str, more: str = '') -> Done:
-        """Build the module against them, with more at the end of its text
-        reports."""
+    def make(self, *options: str, more: str = '', target: str = 'modules'
+             ) -> Done:
+        """Build the module, or a part of it, against them, with more at the
+        end of its text reports."""
         source = self._scratch / 'module'
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir()
@@ -71,7 +72,7 @@ class Headers:
             text.write(more)
         return subprocess.run(
             [VM / 'in-root', self._root, '--bind', source, '/src', *options,
-             'make', '-C', self._build, 'M=/src', 'modules'],
+             'make', '-C', self._build, 'M=/src', target],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, check=False)
 
@@ -162,6 +163,6 @@ def test_without_headers_make_says_in_one_line_what_to_install(
 def test_what_prints_cannot_lock_or_collect(headers: Headers, more: str
                                             ) -> None:
     """It is an error of the compiler, in the file that tries."""
-    done = headers.make(more=more)
+    done = headers.make(more=more, target='rmapviz_text.o')
     assert done.returncode, done.stdout
     assert 'error: ' in done.stdout and 'rmapviz_text' in done.stdout

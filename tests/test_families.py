@@ -6,13 +6,12 @@ from typing import Dict, List, NamedTuple, Tuple
 import pytest
 
 from rvtest.guest import Guest
-from rvtest.machine import Machine
 from rvtest.report import Report
 from rvtest.scene import FAMILIES, Scene
 from rvtest.stage import Stage
+from stories import PREPARED
 
-# else a cache of AVCs may be that of other things of their size, too
-MACHINE = Machine(name='families', append='slab_nomerge')
+MACHINE = PREPARED
 SECONDS = 20
 
 COLUMNS = ['FAMILY', 'PID', 'PROCESSES', 'VMAS', 'AVS', 'AVCS', 'DEPTH',

@@ -23,6 +23,7 @@ from rvtest.report import mappings, parse
 from rvtest.scene import FILE, Scene
 from rvtest.stage import Once
 
+KERNELS = vm.some_kernels
 SECONDS = 30
 
 LOCKDOWN = '/sys/kernel/security/lockdown'

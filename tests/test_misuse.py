@@ -11,9 +11,11 @@ import pytest
 
 from rvtest.guest import Guest
 from rvtest.stage import Stage
+from rvtest.vm import some_kernels
 
 SEED = int(os.environ.get('MISUSE_SEED', 14))
 CASES = int(os.environ.get('MISUSE_CASES', 20000))
+KERNELS = some_kernels
 SECONDS = 20
 
 Note = Callable[[str], None]

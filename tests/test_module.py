@@ -8,9 +8,10 @@ from rvtest.guest import Guest, Result
 from rvtest.report import Report, parse
 from rvtest.scene import FILE, Scene
 from rvtest.stage import Stage
-from rvtest.vm import is_debug
+from rvtest.vm import is_debug, some_kernels
 from stories import slug
 
+KERNELS = some_kernels
 SECONDS = 35
 
 Note = Callable[[str], None]

@@ -5,6 +5,7 @@ from typing import Dict, Iterable, List, NamedTuple, Tuple
 
 import pytest
 
+from rvtest import vm
 from rvtest.guest import Guest
 from rvtest.report import Report
 from rvtest.scene import FILE, Scene
@@ -12,6 +13,7 @@ from rvtest.stage import Stage
 from rvtest.text import NAMES, Section, looks, misprints, sections
 from stories import slug
 
+KERNELS = vm.some_kernels
 SECONDS = 20
 
 # Families of more than 20, in which rows are alike, and some are not.

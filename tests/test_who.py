@@ -12,8 +12,10 @@ import pytest
 from rvtest.guest import Guest
 from rvtest.report import parse
 from rvtest.scene import FILE, Scene
+from rvtest.vm import some_kernels
 from stories import slug
 
+KERNELS = some_kernels
 SECONDS = 15
 
 PARAMETER = '/sys/module/rmapviz/parameters/query'
