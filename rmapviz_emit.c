@@ -17,6 +17,28 @@ static const char rv_two_digits[] = RV_TEN("0") RV_TEN("1") RV_TEN("2")
 	RV_TEN("3") RV_TEN("4") RV_TEN("5") RV_TEN("6") RV_TEN("7") RV_TEN("8")
 		RV_TEN("9");
 
+static char *rv_write_two_digits(char *at, u32 value)
+{
+	memcpy(at, &rv_two_digits[2 * value], 2);
+	return at + 2;
+}
+
+/* Up to four digits: what most numbers have. */
+static char *rv_write_small(char *at, u32 value)
+{
+	u32 hundreds = value / 100;
+
+	if (value < 10) {
+		*at = '0' + value;
+		return at + 1;
+	}
+	if (hundreds >= 10)
+		at = rv_write_two_digits(at, hundreds);
+	else if (hundreds)
+		*at++ = '0' + hundreds;
+	return rv_write_two_digits(at, value % 100);
+}
+
 static unsigned int rv_count_digits(u64 value)
 {
 	unsigned int digits = 1;
@@ -38,10 +60,8 @@ char *rv_write_u64(char *at, u64 value)
 {
 	char *end;
 
-	if (value < 10) {
-		*at = '0' + value;
-		return at + 1;
-	}
+	if (value < 10000)
+		return rv_write_small(at, value);
 	end = at + rv_count_digits(value);
 	for (at = end; value >= 100; value /= 100) {
 		at -= 2;
