@@ -39,9 +39,9 @@ void rv_judge_migrate(struct rv_snap *s);
 int rv_judge_history(struct rv_snap *s);
 
 void rv_report_prepare(struct rv_snap *s);
-u64 rv_report_items(const struct rv_snap *s);
-u64 rv_report_next(const struct rv_snap *s, u64 item);
-void rv_report_show(struct seq_file *m, const struct rv_snap *s, u64 item);
+u32 rv_report_items(const struct rv_snap *s);
+u32 rv_report_next(const struct rv_snap *s, u32 item);
+void rv_report_show(struct seq_file *m, const struct rv_snap *s, u32 item);
 void rv_report_usage(struct seq_file *m);
 
 void rv_snap_free(struct rv_snap *s);

@@ -13,11 +13,14 @@ static const struct rv_section *rv_sections(const struct rv_snap *s)
 					     rv_text_sections;
 }
 
-static u64 rv_section_items(const struct rv_section *section,
+/* Items are numbered with 32 bits. */
+static_assert(1ULL * RV_SECTIONS_MAX * RV_RECORDS_MAX < U32_MAX);
+
+static u32 rv_section_items(const struct rv_section *section,
 			    const struct rv_snap *s)
 {
 	if (section->rows)
-		return 1 + (u64)section->rows->count(s);
+		return 1 + section->rows->count(s);
 	return !!section->head + (section->count ? section->count(s) : 0);
 }
 
@@ -30,7 +33,7 @@ static u64 rv_section_items(const struct rv_section *section,
 void rv_report_prepare(struct rv_snap *s)
 {
 	const struct rv_section *section = rv_sections(s);
-	u64 items = 0;
+	u32 items = 0;
 	u32 i;
 
 	for (i = 0; section[i].head || section[i].line || section[i].rows;
@@ -48,26 +51,26 @@ void rv_report_prepare(struct rv_snap *s)
  * Context: Any.
  * Return: the number.
  */
-u64 rv_report_items(const struct rv_snap *s)
+u32 rv_report_items(const struct rv_snap *s)
 {
 	return s->items;
 }
 
 /* The section that an item is of; the item is then one of that. */
 static const struct rv_section *rv_section_of(const struct rv_snap *s,
-					      u64 *item)
+					      u32 *item)
 {
-	u32 i = 0;
+	const u32 *end = s->section_ends;
 
-	while (*item >= s->section_ends[i])
-		i++;
-	if (i)
-		*item -= s->section_ends[i - 1];
-	return rv_sections(s) + i;
+	while (*item >= *end)
+		end++;
+	if (end > s->section_ends)
+		*item -= end[-1];
+	return rv_sections(s) + (end - s->section_ends);
 }
 
 static void rv_section_show(struct seq_file *m, const struct rv_snap *s,
-			    const struct rv_section *section, u64 item)
+			    const struct rv_section *section, u32 item)
 {
 	if (section->rows && item)
 		rv_fold_show(m, s, section->rows, item - 1);
@@ -89,7 +92,7 @@ static void rv_section_show(struct seq_file *m, const struct rv_snap *s,
  *
  * Context: Process context.
  */
-void rv_report_show(struct seq_file *m, const struct rv_snap *s, u64 item)
+void rv_report_show(struct seq_file *m, const struct rv_snap *s, u32 item)
 {
 	const struct rv_section *section = rv_section_of(s, &item);
 
@@ -104,10 +107,10 @@ void rv_report_show(struct seq_file *m, const struct rv_snap *s, u64 item)
  * Context: Process context, may sleep.
  * Return: the next one that prints something, or rv_report_items().
  */
-u64 rv_report_next(const struct rv_snap *s, u64 item)
+u32 rv_report_next(const struct rv_snap *s, u32 item)
 {
 	const struct rv_section *section;
-	u64 row = item;
+	u32 row = item;
 
 	/* It lists everything. */
 	if (s->query.opts & RV_OPT_JSON)
