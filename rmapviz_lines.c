@@ -6,11 +6,11 @@
 #include "rmapviz_report.h"
 
 /*
- * Lines of the survey are many, so each is a copy of an empty one into which
- * numbers are written, up to the ends of their columns.  Those have room for all
- * that an int can be, of each page of the largest folio.
+ * Lines of the survey are many, so each is made empty, and then numbers are
+ * written into it, up to the ends of their columns.  Those have room for all that
+ * an int can be, of each page of the largest folio.
  */
-static const char rv_survey_empty[] = { [0 ... 127] = ' ', [128] = '\n' };
+#define RV_SURVEY_COLUMNS 128
 
 void rv_print_survey_heading(struct rv_emit *e)
 {
@@ -19,12 +19,22 @@ void rv_print_survey_heading(struct rv_emit *e)
 	rv_emit(e, "           FAMILY      CHAIN_BYTES\n");
 }
 
+/* A few words, for which a call of memset() would be too much. */
+static void rv_put_blanks(char *line)
+{
+	const u64 blanks = 0x2020202020202020ULL;
+	u32 i;
+
+	for (i = 0; i < RV_SURVEY_COLUMNS; i += sizeof(blanks))
+		memcpy(line + i, &blanks, sizeof(blanks));
+	line[RV_SURVEY_COLUMNS] = '\n';
+}
+
 static void rv_put_u64(char *end, u64 value)
 {
-	do {
+	for (; value >= 10; value /= 10)
 		*--end = '0' + value % 10;
-		value /= 10;
-	} while (value);
+	*--end = '0' + value;
 }
 
 static void rv_put_s64(char *end, s64 value)
@@ -84,14 +94,14 @@ static void rv_put_walk(char *line, const struct rv_survey_line *told)
 
 void rv_print_survey_line(struct rv_emit *e, const struct rv_survey_line *told)
 {
-	char *line = rv_emit_room(e, sizeof(rv_survey_empty));
+	char *line = rv_emit_room(e, RV_SURVEY_COLUMNS + 1);
 
 	if (!line)
 		return;
-	memcpy(line, rv_survey_empty, sizeof(rv_survey_empty));
+	rv_put_blanks(line);
 	rv_put_page(line, told->page);
 	rv_put_walk(line, told);
-	rv_put_u64(line + 128, told->chain_bytes);
+	rv_put_u64(line + RV_SURVEY_COLUMNS, told->chain_bytes);
 }
 
 void rv_print_family_heading(struct rv_emit *e)
