@@ -105,7 +105,9 @@ static int rv_number_mms_and_files(struct rv_snap *s)
 
 	if (!slot)
 		return -ENOMEM;
-	files = rv_number_pointers(s, &rv_file_numbering, slot, slots - 1);
+	files = s->has_files ? rv_number_pointers(s, &rv_file_numbering, slot,
+						  slots - 1) :
+			       0;
 	mms = rv_number_pointers(s, &rv_mm_numbering, slot, slots - 1);
 	err = rv_table_reserve(&s->tables[RV_MMS], mms) ?:
 		      rv_table_reserve(&s->tables[RV_FILES], files);
@@ -193,7 +195,7 @@ static bool rv_is_av(const struct rv_snap *s, u32 id, unsigned long ptr,
 	       rv_av_at(s, id)->key.family == family;
 }
 
-/* Mostly it is the one that is expected, which spares a look-up. */
+/* Mostly it is the one that is expected; else it is looked up, if that is so far. */
 static u32 rv_av_id(const struct rv_snap *s, unsigned long ptr, u32 family,
 		    u32 expected)
 {
@@ -206,42 +208,53 @@ static u32 rv_av_id(const struct rv_snap *s, unsigned long ptr, u32 family,
 }
 
 /* Siblings come one after the other, and generations do too. */
-static void rv_link_avs(struct rv_snap *s)
+static bool rv_link_avs(struct rv_snap *s)
 {
 	u32 parent = RV_NONE, root = RV_NONE;
+	bool all = true;
 	struct rv_av *av;
 
 	rv_for_each(av, s, RV_AVS) {
+		unsigned long root_ptr = rv_root_at(s, av->key.family)->key.ptr;
+
 		rv_give_way(av->key.id);
-		if (!rv_is_av(s, parent, av->parent_ptr, av->key.family))
+		if (av->parent_ptr == av->key.ptr)
+			parent = av->key.id;
+		else if (!rv_is_av(s, parent, av->parent_ptr, av->key.family))
 			parent = av->key.id - 1;
+		if (av->key.ptr == root_ptr)
+			root = av->key.id;
 		parent = rv_av_id(s, av->parent_ptr, av->key.family, parent);
-		root = rv_av_id(s, rv_root_at(s, av->key.family)->key.ptr,
-				av->key.family, root);
+		root = rv_av_id(s, root_ptr, av->key.family, root);
 		av->parent = parent;
 		av->root = root;
+		all &= parent != RV_NONE && root != RV_NONE;
 	}
+	return all;
 }
 
 /* The list of a VMA goes from its own anon_vma to their parents, one by one. */
-static void rv_link_avcs_of(struct rv_snap *s, const struct rv_vma *vma)
+static bool rv_link_avcs_of(struct rv_snap *s, const struct rv_vma *vma)
 {
+	struct rv_avc *avc = rv_avc_at(s, vma->first_avc);
 	u32 i, av = vma->av;
+	bool all = true;
 
-	for (i = 0; i < vma->nr_avcs; i++) {
-		struct rv_avc *avc = rv_avc_at(s, vma->first_avc + i);
-
+	for (i = 0; i < vma->nr_avcs; i++, avc++) {
 		if (i && av != RV_NONE)
 			av = rv_av_at(s, av)->parent;
 		av = rv_av_id(s, avc->av_ptr, vma->key.family, av);
 		avc->av = av;
+		all &= av != RV_NONE;
 	}
+	return all;
 }
 
 /* VMAs were met in about the order in which their own anon_vmas were. */
-static void rv_link_vmas(struct rv_snap *s)
+static bool rv_link_vmas(struct rv_snap *s)
 {
 	struct rv_vma *vma;
+	bool all = true;
 	u32 av = 0;
 
 	rv_for_each(vma, s, RV_VMAS) {
@@ -250,18 +263,18 @@ static void rv_link_vmas(struct rv_snap *s)
 			av++;
 		av = rv_av_id(s, vma->av_ptr, vma->key.family, av);
 		vma->av = av;
-		rv_link_avcs_of(s, vma);
+		all &= rv_link_avcs_of(s, vma) && av != RV_NONE;
 	}
+	return all;
 }
 
-static void rv_mark_av_of_page(struct rv_snap *s)
+/*
+ * A family that was met again may have noted an anon_vma again, by a VMA that has
+ * joined since; and who is in no tree yet is first in it for everybody.
+ */
+static bool rv_may_repeat_avs(const struct rv_snap *s)
 {
-	struct rv_av *av;
-
-	if (s->page.mapping != RV_MAPPING_ANON_VMA)
-		return;
-	rv_for_each(av, s, RV_AVS)
-		av->on_page = av->key.ptr == s->page.mapping_ptr;
+	return s->lookup_vmas || s->treeless;
 }
 
 static int rv_intern_avs(struct rv_snap *s)
@@ -274,12 +287,13 @@ static int rv_intern_avs(struct rv_snap *s)
 			vma->av = RV_NONE;
 		return 0;
 	}
+	if (!rv_may_repeat_avs(s) && rv_link_avs(s) && rv_link_vmas(s))
+		return 0;
 	err = rv_table_index(&s->tables[RV_AVS]);
 	if (err)
 		return err;
 	rv_link_avs(s);
 	rv_link_vmas(s);
-	rv_mark_av_of_page(s);
 	return 0;
 }
 
@@ -315,17 +329,20 @@ static int rv_intern_ptes(struct rv_snap *s)
 	pteval_t last = 0;
 	struct rv_pte *r;
 	u16 flags = 0;
+	u8 pkey = 0;
 	u32 n = 0;
 
 	rv_for_each(r, s, RV_PTES) {
 		pteval_t bits = r->value & PTE_FLAGS_MASK;
 
 		rv_give_way(++n);
-		if (bits != last)
+		if (bits != last) {
 			flags = rv_pte_flags(__pte(bits));
+			pkey = pte_flags_pkey(bits);
+		}
 		last = bits;
 		r->flags = flags;
-		r->pkey = pte_flags_pkey(bits);
+		r->pkey = pkey;
 	}
 	return s->page.kind == RV_KIND_KSM ? rv_drop_repeated_ptes(s) : 0;
 }

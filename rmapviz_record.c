@@ -101,13 +101,16 @@ struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
 	v->end = vma->vm_end;
 	v->pgoff = vma->vm_pgoff;
 	v->in_range = rv_has_offset(s, vma);
+	v->file = RV_NONE;
 	v->first_avc = RV_NONE;
 	v->nr_avcs = 0;
 	v->visited = false;
 	v->mapped = false;
 	mmgrab(vma->vm_mm);
-	if (vma->vm_file)
+	if (vma->vm_file) {
 		get_file(vma->vm_file);
+		s->has_files = true;
+	}
 	return v;
 }
 
@@ -118,8 +121,10 @@ static void rv_record_av(struct rv_snap *s, const struct anon_vma *av,
 
 	if (!r)
 		return;
+	s->treeless |= !READ_ONCE(av->rb_root.rb_leftmost);
 	*r = (struct rv_av){
-		.key = { (unsigned long)av, family },
+		.key = { (unsigned long)av, family, rv_len(s, RV_AVS) - 1 },
+		.on_page = (unsigned long)av == s->av_ptr,
 		.parent_ptr = (unsigned long)av->parent,
 		.refcount = atomic_read(&av->refcount),
 		.children = av->num_children,

@@ -455,6 +455,8 @@ void rv_snap_clear(struct rv_snap *s)
 	s->mapped = 0;
 	s->entries = 0;
 	s->endless_chains = 0;
+	s->av_ptr = 0;
+	s->treeless = false;
 	s->inconsistent = false;
 	s->full = false;
 }

@@ -498,6 +498,7 @@ enum rv_table_id {
  *	name is known
  * @mm_ptr: the mm asked about, for RV_TARGET_PID
  * @root_ptr: the root of the page's family
+ * @av_ptr: its anon_vma, if its family is recorded
  * @page_file: what that file is called, or NULL
  * @tables: the records, by enum rv_table_id
  * @section_ends: items of the report up to the end of each of its sections
@@ -521,6 +522,8 @@ enum rv_table_id {
  * @take_what_fits: there can be no more room, so go on without
  * @lookup_vmas: VMAs are looked up while they are recorded, for they are met
  *	in no order
+ * @treeless: an anon_vma was met that has no VMA in its tree yet
+ * @has_files: a VMA was met that has a file
  * @inconsistent: an object recorded earlier was another one when it was met
  *	again
  * @interned: references are held by mm and by file, no more by VMA
@@ -536,6 +539,7 @@ struct rv_snap {
 	struct inode *inode;
 	unsigned long mm_ptr;
 	unsigned long root_ptr;
+	unsigned long av_ptr;
 	char *page_file;
 	struct rv_table tables[RV_NR_TABLES];
 	u32 section_ends[RV_SECTIONS_MAX];
@@ -557,6 +561,8 @@ struct rv_snap {
 	bool full;
 	bool take_what_fits;
 	bool lookup_vmas;
+	bool treeless;
+	bool has_files;
 	bool inconsistent;
 	bool interned;
 };

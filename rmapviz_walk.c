@@ -403,6 +403,8 @@ static void rv_note_offsets(const struct rv_walker *w)
 static void rv_record_family_of_page(struct rv_walker *w, struct anon_vma *root)
 {
 	rv_note_offsets(w);
+	w->snap->av_ptr = (unsigned long)READ_ONCE(w->folio->mapping) -
+			  RV_MAPPING_BIT_ANON;
 	w->family = rv_record_family(w->snap, root);
 }
 
