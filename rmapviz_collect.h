@@ -158,12 +158,13 @@ int rv_table_merge_sort(struct rv_table *t, cmp_func_t cmp);
 static __always_inline bool rv_table_is_sorted(const struct rv_table *t,
 					       cmp_func_t cmp)
 {
+	const size_t size = t->size;
+	const void *at = t->rec;
 	u32 i;
 
-	for (i = 1; i < t->len; i++) {
+	for (i = 1; i < t->len; i++, at += size) {
 		rv_give_way(i);
-		if (cmp(t->rec + (size_t)t->size * (i - 1),
-			t->rec + (size_t)t->size * i) > 0)
+		if (cmp(at, at + size) > 0)
 			return false;
 	}
 	return true;

@@ -422,17 +422,17 @@ static int rv_cmp_avc(const void *a, const void *b)
 /* A VMA's list of AVCs goes from its own anon_vma up to the root. */
 static void rv_turn_avcs(struct rv_snap *s)
 {
+	struct rv_avc *avcs = rv_avc_at(s, 0), *own, *last;
 	struct rv_vma *vma;
-	u32 i, j;
 
 	rv_for_each(vma, s, RV_VMAS) {
 		rv_give_way(vma->key.id);
 		if (!vma->nr_avcs)
 			continue;
-		i = vma->first_avc;
-		j = i + vma->nr_avcs - 1;
-		for (; i < j; i++, j--)
-			swap(*rv_avc_at(s, i), *rv_avc_at(s, j));
+		own = avcs + vma->first_avc;
+		last = own + vma->nr_avcs - 1;
+		for (; own < last; own++, last--)
+			swap(*own, *last);
 	}
 }
 
@@ -622,7 +622,8 @@ int rv_put_in_order(struct rv_snap *s)
 					 rv_order_ptes(s);
 	if (err)
 		return err;
-	rv_order_lines(s);
+	if (!(s->query.opts & RV_OPT_JSON))
+		rv_order_lines(s);
 	rv_count_avcs(s);
 	rv_count_processes(s);
 	if (s->query.target == RV_TARGET_PID)
