@@ -206,7 +206,7 @@ def test_a_block_says_which_of_its_pages_stay(
     """By its name in /sys/devices/system/memory."""
     pfn = some_page(scene_, 'P map M 2\nP write M\nP vmsplice M 1', 1)
     block = told(system, 'why', f'memory{pfn // BLOCK}', status=1)
-    assert pfn in [case['page']['pfn'] for case in block['cases']]
+    assert pfn in [page['page']['pfn'] for page in block['stay']]
     assert block['free'] + block['movable'] + block['absent'] \
         + sum(1 << page['page']['order'] for page in block['stay']) \
         == block['count'] == BLOCK
