@@ -10,9 +10,9 @@ import pytest
 from rvtest.guest import Guest
 from rvtest.mok import NAME, make_key, why_not_signed
 from rvtest.system import Done, Journey, Step, System, version
-from rvtest.vm import first_of_suites, initramfs_with, is_debug
+from rvtest.vm import first_of_releases, initramfs_with, is_debug
 
-KERNELS = first_of_suites
+KERNELS = first_of_releases
 SECONDS = 100
 
 # The steps, and the state that the module has then for the running kernel and

@@ -22,7 +22,7 @@ FULL = bool(os.environ.get('HARM'))
 VMAS = 151000
 LEFT_MB = 8
 ENTRIES, SEPARATE, SECONDS_EACH = (2000000, 20000, 10) if FULL \
-    else (500000, 2000, 2)
+    else (500000, 2000, 1)
 SCANNED = 3000000
 
 Note = Callable[[str], None]

@@ -16,7 +16,7 @@ SECONDS = 35
 
 Note = Callable[[str], None]
 
-ROUNDS = 50
+ROUNDS = 30
 AT = '0x10000000000'    # where an actor's first region is
 
 # A file to map, in a file system that can be taken away.

@@ -10,6 +10,9 @@ from typing import Dict, List
 TOP = Path(__file__).resolve().parents[3]
 VM = TOP / 'tests' / 'vm'
 
+# The suite in tests/kernels that is no release yet.
+TESTING = 'forky'
+
 
 def is_debug(series: str) -> bool:
     """Whether that kernel looks for mistakes: it is slow, and takes memory."""
@@ -58,14 +61,14 @@ def newest_kernel() -> List[str]:
     return kernels()[-1:]
 
 
-def first_of_suites() -> List[str]:
-    """Those that KERNEL names, or one of each suite of Debian."""
+def first_of_releases() -> List[str]:
+    """Those that KERNEL names, or one of each release of Debian."""
     if named():
         return kernels()
     chosen: Dict[str, str] = {}
     for series in kernels():
         chosen.setdefault(suites(series)[0], series)
-    return list(chosen.values())
+    return [series for suite, series in chosen.items() if suite != TESTING]
 
 
 def suites(series: str) -> List[str]:
