@@ -349,6 +349,11 @@ static void json_vma(struct seq_file *m, const struct rv_snap *s, u32 i)
 	json_ref(&e, "anon_vma", vma->av);
 	json_bool(&e, "visited", vma->visited);
 	json_bool(&e, "mapped", vma->mapped);
+	rv_emit(&e, ", \"unmap\": ");
+	if (vma->found)
+		json_bits(&e, vma->keeps, rv_reason_words);
+	else
+		rv_emit(&e, "null");
 	json_ptr(&e, s, vma->key.ptr);
 	json_end(&e, s, RV_VMAS, i);
 }

@@ -104,7 +104,9 @@ struct rv_vma *rv_record_vma(struct rv_snap *s, struct vm_area_struct *vma,
 	v->file = RV_NONE;
 	v->first_avc = RV_NONE;
 	v->nr_avcs = 0;
+	v->keeps = 0;
 	v->visited = false;
+	v->found = false;
 	v->mapped = false;
 	mmgrab(vma->vm_mm);
 	if (vma->vm_file) {

@@ -203,10 +203,12 @@ struct rv_vma {
 	u32 av; /* its own anon_vma */
 	u32 first_avc;
 	u32 nr_avcs;
-	u8 area;       /* enum rv_area */
-	bool visited;  /* the rmap walk called back for it */
-	bool mapped;   /* and found a page asked for there */
-	bool in_range; /* it has the offset of one in an anon_vma */
+	u8 area;	   /* enum rv_area */
+	u8 keeps;	   /* RV_REASON_* for which an entry could not go */
+	bool visited : 1;  /* the rmap walk called back for it */
+	bool found : 1;	   /* and found a page of the folio there */
+	bool mapped : 1;   /* and one that was asked for */
+	bool in_range : 1; /* it has the offset of one in an anon_vma */
 };
 
 enum rv_level {

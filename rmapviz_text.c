@@ -294,6 +294,31 @@ static void text_page_counts(struct seq_file *m, const struct rv_snap *s)
 
 /* -------------------------------------------------------------- reclaim -- */
 
+/* The VMAs because of which it fails, of which one says enough. */
+static void text_keepers(struct rv_emit *e, const struct rv_snap *s)
+{
+	const struct rv_vma *vma, *first = NULL;
+	u32 n = 0;
+
+	rv_for_each(vma, s, RV_VMAS) {
+		if (!vma->keeps)
+			continue;
+		first = first ?: vma;
+		n++;
+	}
+	if (!n || s->query.opts & RV_OPT_BRIEF)
+		return;
+	rv_emit_then_u64(e, "          kept by VMA", first - rv_vma_at(s, 0));
+	rv_emit(e, " (");
+	text_bits(e, first->keeps, rv_reason_words);
+	rv_emit_char(e, ')');
+	if (n > 1) {
+		rv_emit(e, " and ");
+		text_count(e, n - 1, " other", " others");
+	}
+	rv_emit_char(e, '\n');
+}
+
 static void text_reclaim(struct seq_file *m, const struct rv_snap *s)
 {
 	struct rv_emit e;
@@ -306,6 +331,7 @@ static void text_reclaim(struct seq_file *m, const struct rv_snap *s)
 			rv_emit(&e, ": ");
 		text_bits(&e, s->reclaim.reasons, rv_reason_words);
 		rv_emit_char(&e, '\n');
+		text_keepers(&e, s);
 	}
 	rv_emit_end(&e);
 }

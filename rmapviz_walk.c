@@ -281,6 +281,19 @@ static __always_inline void rv_note_mlock(struct rv_snap *s,
 		s->reclaim.mlocked |= s->reclaim.found != found_before;
 }
 
+/* What try_to_unmap_one() and folio_referenced_one() would see in this VMA. */
+static void rv_note_unmap(const struct rv_walker *w, struct rv_vma *v,
+			  u32 found_before)
+{
+	if (w->snap->reclaim.found == found_before)
+		return;
+	v->found = true;
+	if (v->vm_flags & VM_LOCKED)
+		v->keeps |= RV_REASON_MLOCKED;
+	if (pte_young(__pte(w->counted)))
+		v->keeps |= RV_REASON_REFERENCED;
+}
+
 /* rmap_walk_control.rmap_one(): the rmap lock and the folio lock are held. */
 static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 			unsigned long addr, void *arg)
@@ -288,6 +301,7 @@ static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 	struct rv_walker *w = arg;
 	struct rv_snap *s = w->snap;
 	u32 found = s->reclaim.found, entries = s->entries;
+	const pteval_t counted = w->counted;
 	struct page_vma_mapped_walk pvmw;
 	struct rv_hit hit;
 	struct rv_vma *v;
@@ -301,10 +315,13 @@ static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 		return !fatal_signal_pending(current);
 	}
 	w->vma_counts = rv_vma_has_recency(vma);
+	w->counted = 0;
 	rv_pvmw_init(&pvmw, w->folio, vma, addr);
 	while (rv_page_vma_mapped_walk(&pvmw))
 		if (rv_count_hit(w, &pvmw, &hit))
 			rv_record_hit(w, &hit, pvmw.address, v->key.id);
+	rv_note_unmap(w, v, found);
+	w->counted |= counted;
 	v->mapped |= s->entries != entries;
 	s->mapped += s->entries != entries;
 	rv_note_mlock(s, vma, found);

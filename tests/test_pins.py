@@ -246,6 +246,7 @@ class Fate(NamedTuple):
     stays: Optional[bool] = None    # when paged out; None: do not try
     ignore: str = ''                # reasons that may be there or not
     swap: bool = True               # is there any?
+    unmap: Tuple[str, ...] = ()     # who keeps it and why, VMA by VMA; or P
 
 
 FATES = (
@@ -276,7 +277,7 @@ FATES = (
         C madvise M 0 2 normal
         ! old
         C read M
-        ''', 'SWAP_FAIL', 'referenced'),
+        ''', 'SWAP_FAIL', 'referenced', unmap=('P', 'C referenced')),
 
     Fate('a dirty page of a file', '''
         P map M 2 shared file /mnt/data 0
@@ -290,7 +291,7 @@ FATES = (
         P fork C
         ! old
         C read M
-        ''', 'SWAP_FAIL', 'referenced'),
+        ''', 'SWAP_FAIL', 'referenced', unmap=('P', 'C referenced')),
 
     Fate('mlock', '''
         P map M 2 shared file /mnt/data 0
@@ -305,7 +306,8 @@ FATES = (
         P fork C
         C mlock M 0 1
         ! old
-        ''', 'SWAP_FAIL', 'mlocked unevictable dirty', ignore='dirty'),
+        ''', 'SWAP_FAIL', 'mlocked unevictable dirty', ignore='dirty',
+         unmap=('P', 'C mlocked')),
 
     Fate('next to a page that is locked', '''
         P map M 2
@@ -381,7 +383,8 @@ FATES = (
         P mprotect M 200 1 r
         ! old
         P read M 300
-        ''', 'SWAP_FAIL', 'referenced dirty', page=10),
+        ''', 'SWAP_FAIL', 'referenced dirty', page=10,
+         unmap=('P', 'P', 'P referenced')),
 )
 
 
@@ -389,7 +392,19 @@ class Judged(NamedTuple):
     """What was said, and whether the kernel left it there."""
 
     reclaim: Report
+    unmap: List[str]
     stays: bool
+
+
+def keepers(scene: Scene, report: Report) -> List[str]:
+    """Who has the page, and for what reasons an entry could not go there: VMA
+    by VMA, P's first."""
+    names = {pid: name for name, pid in scene.pids.items()}
+    vmas = [(report['mms'][vma['mm']]['pid'], int(vma['start'], 16),
+             vma['unmap']) for vma in report['vmas']
+            if vma['unmap'] is not None]
+    return [' '.join([names[pid], *reasons])
+            for pid, _, reasons in sorted(vmas)]
 
 
 @contextmanager
@@ -415,7 +430,8 @@ def judge(scene: Scene, fate: Fate) -> Judged:
     if fate.stays is not None:
         scene.play(f'P madvise M {fate.page} 1 pageout')
         reply, = scene.play(f'P look M {fate.page} 1')
-    return Judged(report['reclaim'], 'present=1' in reply)
+    return Judged(report['reclaim'], keepers(scene, report),
+                  'present=1' in reply)
 
 
 def judge_with(scene: Scene, fate: Fate) -> Judged:
@@ -453,6 +469,17 @@ def test_the_reasons_are_those_that_the_story_made(case: Fate, judged: Judged
     ignore = set(case.ignore.split())
     assert set(judged.reclaim['reasons']) - ignore \
         == set(case.reasons.split()) - ignore
+
+
+@each_fate(*FATES)
+def test_what_keeps_a_page_is_told_of_the_vmas_that_do(
+        case: Fate, judged: Judged) -> None:
+    """And of no other."""
+    reasons = {'mlocked', 'referenced'} & set(case.reasons.split())
+    want = case.unmap or (' '.join(['P', *sorted(reasons)]),)
+    ignore = set(case.ignore.split())
+    assert [' '.join(word for word in vma.split() if word not in ignore)
+            for vma in judged.unmap] == list(want)
 
 
 @each_fate(*(fate for fate in FATES if fate.stays is not None))

@@ -190,10 +190,11 @@ def test_the_module_has_the_words_of_the_schema() -> None:
             (vm.TOP / 'rmapviz_words.c').read_text(), re.DOTALL)}
     assert len(lists) == 9
     told = set(closed_lists(json.loads(schema.SCHEMA.read_text())))
-    roles_and_mapped = {
+    of_several_or_some = {
         frozenset(('own', 'bridge')),
+        frozenset(('mlocked', 'referenced')),
         frozenset(('anon', 'ksm', 'file', 'shmem', 'hugetlb'))}
-    assert lists == told - roles_and_mapped
+    assert lists == told - of_several_or_some
 
 
 # What contradicts what else is in the report: sample, change, what is told.
@@ -310,6 +311,12 @@ CONTRADICTIONS: Dict[str, Tuple[str, Callable[[Report], None], str]] = {
         '$.ptes[0].flags'),
     'a measurement by drgn': (
         'drgn', _set('walk', 'lock_ns', to=1), '$.walk.lock_ns'),
+    'a VMA that keeps no page': (
+        'process', _set('vmas', 0, 'unmap', to=[]), '$.vmas[0].unmap'),
+    'a VMA that keeps a page, by drgn': (
+        'drgn', _set('vmas', 0, 'unmap', to=None), '$.vmas[0].unmap'),
+    'no word on whether a VMA does': (
+        'anon', _drop('vmas', 0, 'unmap'), "'unmap'"),
     'a judgement by drgn': (
         'drgn', _set('reclaim', to=None), '$.reclaim'),
     'no measurement by the module': (

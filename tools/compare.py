@@ -8,8 +8,8 @@ address, or by the VMAs in its tree where a report has no addresses; a VMA by
 its process and place; an entry by the page that it maps there.  So neither
 ids nor order matter.  What is measured is not compared (walk.lock_ns,
 walk.lock_max_ns, walk.attempts, walk.retries, history.scan), nor the wording
-of the question, nor a section that only one of the two has (reclaim, migrate,
-verify).
+of the question, nor a judgement that only one of the two has (reclaim,
+migrate, verify, unmap of a VMA).
 
 Exits with 0 if they are the same, 1 if they differ, 2 if there is no telling.
 """
@@ -26,7 +26,7 @@ Table = Dict[str, Facts]
 
 TABLES = ('anon_vmas', 'avcs', 'mms', 'vmas', 'ptes')
 NOT_COMPARED = {'query'}
-OPTIONAL = {'reclaim', 'migrate', 'verify'}
+OPTIONAL = {'reclaim', 'migrate', 'verify', 'unmap'}
 MEASURED = {'lock_ns', 'lock_max_ns', 'attempts', 'retries', 'scan'}
 REFERENCES = {'refcount', 'expected_refs', 'dma_pins', 'extra_refs'}
 
@@ -121,7 +121,8 @@ def fact_lines(what: str, first: Facts, second: Facts,
                ignored: Set[str]) -> Iterator[str]:
     """Where two descriptions of the same thing differ."""
     for field in [*first, *(field for field in second if field not in first)]:
-        if field in ignored:
+        if field in ignored or field in OPTIONAL and not (
+                field in first and field in second):
             continue
         one, other = (facts.get(field, 'not told')
                       for facts in (first, second))

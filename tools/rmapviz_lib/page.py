@@ -128,6 +128,8 @@ def _vma_facts(graph: Graph, record: Record) -> Facts:
         ('own AV', '-' if vma['anon_vma'] is None
          else f"AV{vma['anon_vma']}"),
         ('walk', row['result'])]
+    if vma.get('unmap'):
+        facts.append(('keeps the page', ', '.join(vma['unmap'])))
     at = would_be_at(report, vma)
     if at is not None:
         facts.append(('start + (index - pgoff) * 4096', hexa(at)))

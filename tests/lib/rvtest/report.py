@@ -153,6 +153,22 @@ def _avc_faults(report: Report) -> Iterable[str]:
     return faults
 
 
+def _keeper_faults(report: Report) -> Iterable[str]:
+    """What keeps the folio because of a VMA is told of one that has it."""
+    faults: List[str] = []
+    vmas = [vma for vma in report['vmas'] if vma['unmap'] is not None]
+    reclaim = report['reclaim'] or {'reasons': []}
+    _check(faults, 'reasons that VMAs have',
+           sorted({reason for vma in vmas for reason in vma['unmap']}),
+           sorted({'mlocked', 'referenced'} & set(reclaim['reasons'])))
+    _check(faults, 'VMAs with the folio and no visit',
+           [vma['id'] for vma in vmas if not vma['visited']], [])
+    _check(faults, 'VMAs with the page and not the folio',
+           [vma['id'] for vma in report['vmas']
+            if vma['mapped'] and vma['unmap'] is None], [])
+    return faults
+
+
 def _walk_faults(report: Report) -> Iterable[str]:
     faults: List[str] = []
     walk, vmas = report['walk'], report['vmas']
@@ -170,6 +186,8 @@ def _walk_faults(report: Report) -> Iterable[str]:
            sorted({pte['vma'] for pte in report['ptes']}))
     _check(faults, 'VMAs mapping without a visit',
            [vma['id'] for vma in vmas if vma['mapped'] > vma['visited']], [])
+    if 'reclaim' in report:
+        faults += _keeper_faults(report)
     _check(faults, 'lost', walk['lost'], 0)
     for pte in report['ptes']:
         vma = vmas[pte['vma']]
