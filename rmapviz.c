@@ -107,7 +107,6 @@ static struct rv_snap *rv_answer(const struct rv_query *q)
 	}
 	rv_judge_reclaim(s);
 	rv_judge_migrate(s);
-	rv_report_prepare(s);
 	return s;
 }
 
@@ -160,7 +159,12 @@ static bool rv_at_end(const struct rv_open *open, loff_t pos)
 
 static void *rv_seq_start(struct seq_file *m, loff_t *pos)
 {
-	return rv_at_end(m->private, *pos) ? NULL : pos;
+	const struct rv_open *open = m->private;
+
+	/* Once, and only if somebody reads. */
+	if (open->snap && !rv_report_items(open->snap))
+		rv_report_prepare(open->snap);
+	return rv_at_end(open, *pos) ? NULL : pos;
 }
 
 static void *rv_seq_next(struct seq_file *m, void *v, loff_t *pos)

@@ -45,7 +45,7 @@ void rv_report_prepare(struct rv_snap *s)
 }
 
 /**
- * rv_report_items() - number of items that a report has
+ * rv_report_items() - number of items that a report has, once it is prepared
  * @s: the snapshot
  *
  * Context: Any.
