@@ -58,20 +58,16 @@ static unsigned int rv_count_digits(u64 value)
  */
 char *rv_write_u64(char *at, u64 value)
 {
-	char *end;
+	u32 groups[RV_U64_ROOM / 4], n = 0;
 
-	if (value < 10000)
-		return rv_write_small(at, value);
-	end = at + rv_count_digits(value);
-	for (at = end; value >= 100; value /= 100) {
-		at -= 2;
-		memcpy(at, &rv_two_digits[2 * (value % 100)], 2);
+	for (; value >= 10000; value /= 10000)
+		groups[n++] = value % 10000;
+	at = rv_write_small(at, value);
+	while (n--) {
+		at = rv_write_two_digits(at, groups[n] / 100);
+		at = rv_write_two_digits(at, groups[n] % 100);
 	}
-	if (value >= 10)
-		memcpy(at - 2, &rv_two_digits[2 * value], 2);
-	else
-		at[-1] = '0' + value;
-	return end;
+	return at;
 }
 
 /*
