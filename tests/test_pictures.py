@@ -181,6 +181,23 @@ def hostile_report(name: str) -> report.Report:
 
 
 @needs_graphviz
+@each_sample
+def test_an_svg_is_one_by_the_definition_of_svg(path: Path, tmp_path: Path
+                                                ) -> None:
+    """That of the W3C, SVG 1.1."""
+    definition, *_ = Path('/usr/share/xml/w3c-sgml-lib').glob(
+        'schema/dtd/REC-SVG11-*/svg11.dtd')
+    drawn = tmp_path / 'drawn.svg'
+    drawn.write_bytes(dot.render(
+        dot.Graph(report.load(str(path))).text(), 'svg'))
+    done = subprocess.run(
+        ['xmllint', '--noout', '--nonet', '--dtdvalid', definition, drawn],
+        check=False, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+
+
+@needs_graphviz
 @pytest.mark.parametrize('name', HOSTILE)
 def test_a_hostile_name_is_only_words_in_a_picture(name: str) -> None:
     """The same nodes and edges as with a harmless one."""
