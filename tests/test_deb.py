@@ -171,6 +171,18 @@ def test_the_command_runs_with_the_python_of_a_suite(
     assert done.returncode == 2
 
 
+def test_lintian_has_nothing_to_say_of_the_packages(packages: Packages
+                                                    ) -> None:
+    """Neither errors nor warnings."""
+    done = subprocess.run(
+        ['lintian', '--allow-root', '--fail-on', 'error,warning',
+         packages.first, packages.first.with_name(
+             f'{COMMAND}_{version()}_all.deb')],
+        check=False, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT)
+    assert (done.returncode, done.stdout) == (0, '')
+
+
 def test_the_package_has_the_documents(packages: Packages) -> None:
     """As they are, for they link to one another."""
     for tree, name in (packages.tree, PACKAGE), (packages.command, COMMAND):

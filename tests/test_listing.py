@@ -1,14 +1,18 @@
 """top and audit of tools/rmapviz, on listings that a test writes."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import pytest
+from prometheus_client import parser
 
 from rmapviz_lib import audit, listing, proc, top
 from rmapviz_lib.ask import Module
 from rmapviz_lib.failure import Failure
 from rmapviz_lib.report import Report
+
+metrics: Callable[[str], Iterator[Any]] \
+    = parser.text_string_to_metric_families
 
 SURVEY = '''\
 PFN ORDER KIND MAPCOUNT REFCOUNT DMA_PINS EXTRA_REFS VISITED MAPPED \
@@ -149,14 +153,14 @@ def test_totals_are_as_prometheus_takes_them(machine: Machine) -> None:
     machine.answers['0x11 brief'] = {'walk': {'unreached': 1}}
     lines = list(top.prometheus(machine.module))
     values: Dict[str, float] = {}
-    for line in lines:
-        if not line.startswith('#'):
-            name, value = line.rsplit(' ', 1)
-            values[name] = float(value)
-            plain = name.split('{')[0]
-            assert f'# TYPE {plain} gauge' in lines
-            assert [one for one in lines if one.startswith(f'# HELP {plain} ')]
-    assert values['rmapviz_mapped_folios{kind="anon"}'] == 3
+    for metric in metrics('\n'.join([*lines, ''])):
+        assert metric.type == 'gauge' and metric.documentation
+        for sample in metric.samples:
+            labels = ''.join(f' {name}={value}'
+                             for name, value in sample.labels.items())
+            values[sample.name + labels] = sample.value
+    assert len(values) == len([one for one in lines if one[0] != '#'])
+    assert values['rmapviz_mapped_folios kind=anon'] == 3
     assert values['rmapviz_vmas_visited_in_vain'] == 2 + 7
     assert values['rmapviz_dma_pins'] == 1
     assert values['rmapviz_held_folios'] == 1
