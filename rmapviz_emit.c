@@ -17,26 +17,47 @@ static const char rv_two_digits[] = RV_TEN("0") RV_TEN("1") RV_TEN("2")
 	RV_TEN("3") RV_TEN("4") RV_TEN("5") RV_TEN("6") RV_TEN("7") RV_TEN("8")
 		RV_TEN("9");
 
-static char *rv_write_two_digits(char *at, u32 value)
+static __always_inline char *rv_write_two_digits(char *at, u32 value)
 {
-	memcpy(at, &rv_two_digits[2 * value], 2);
+	const char *digits = rv_two_digits + 2 * value;
+
+	/* memcpy() would be guarded against a value beyond 99. */
+	at[0] = digits[0];
+	at[1] = digits[1];
 	return at + 2;
 }
 
 /* Up to four digits: what most numbers have. */
-static char *rv_write_small(char *at, u32 value)
+static __always_inline char *rv_write_small(char *at, u32 value)
 {
-	u32 hundreds = value / 100;
+	u32 hundreds;
 
 	if (value < 10) {
 		*at = '0' + value;
 		return at + 1;
 	}
+	if (value < 100)
+		return rv_write_two_digits(at, value);
+	hundreds = value / 100;
 	if (hundreds >= 10)
 		at = rv_write_two_digits(at, hundreds);
-	else if (hundreds)
+	else
 		*at++ = '0' + hundreds;
 	return rv_write_two_digits(at, value % 100);
+}
+
+static noinline char *rv_write_large(char *at, u64 value)
+{
+	u32 groups[RV_U64_ROOM / 4], n = 0;
+
+	for (; value >= 10000; value /= 10000)
+		groups[n++] = value % 10000;
+	at = rv_write_small(at, value);
+	while (n--) {
+		at = rv_write_two_digits(at, groups[n] / 100);
+		at = rv_write_two_digits(at, groups[n] % 100);
+	}
+	return at;
 }
 
 static unsigned int rv_count_digits(u64 value)
@@ -58,16 +79,9 @@ static unsigned int rv_count_digits(u64 value)
  */
 char *rv_write_u64(char *at, u64 value)
 {
-	u32 groups[RV_U64_ROOM / 4], n = 0;
-
-	for (; value >= 10000; value /= 10000)
-		groups[n++] = value % 10000;
-	at = rv_write_small(at, value);
-	while (n--) {
-		at = rv_write_two_digits(at, groups[n] / 100);
-		at = rv_write_two_digits(at, groups[n] % 100);
-	}
-	return at;
+	/* What is larger needs a stack, which is guarded. */
+	return value < 10000 ? rv_write_small(at, value) :
+			       rv_write_large(at, value);
 }
 
 /*

@@ -90,8 +90,8 @@ static void json_ptr(struct rv_emit *e, const struct rv_snap *s,
 }
 
 /* A list of the names of the bits that are set. */
-static void json_bits(struct rv_emit *e, unsigned long bits,
-		      const struct rv_word *words)
+static __always_inline void json_bits(struct rv_emit *e, unsigned long bits,
+				      const struct rv_word *words)
 {
 	bool first = true;
 

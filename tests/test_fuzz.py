@@ -45,7 +45,8 @@ QUERY = Target('query', ('query',), 160, ('rmapviz_query.c',))
 REPORT = Target('report', ('report', 'json', 'text', 'text_rows',
                            'text_families', 'text_history', 'fold', 'words',
                            'emit'), 600,
-                ('rv_write_u64', 'rv_write_hex', 'rv_emit_escaped',
+                ('rv_write_u64', 'rv_write_large', 'rv_write_hex',
+                 'rv_emit_escaped',
                  'json_string', 'text_escaped'))
 each_target = pytest.mark.parametrize('target', [
     pytest.param(target, id=target.name) for target in (QUERY, REPORT)])

@@ -39,6 +39,7 @@ typedef long long s64;
 #define VM_EXEC	    0x4
 #define VM_MAYSHARE 0x80
 
+#define noinline      __attribute__((noinline))
 #define likely(x)     __builtin_expect(!!(x), 1)
 #define unlikely(x)   __builtin_expect(!!(x), 0)
 #define BIT(n)	      (1UL << (n))
