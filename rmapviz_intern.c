@@ -183,6 +183,7 @@ static int rv_intern_mms_and_files(struct rv_snap *s)
 		rv_keep_file(s, vma);
 	}
 	s->interned = true;
+	s->holds_mms = true;
 	return 0;
 }
 
@@ -195,7 +196,7 @@ static bool rv_is_av(const struct rv_snap *s, u32 id, unsigned long ptr,
 	       rv_av_at(s, id)->key.family == family;
 }
 
-/* Mostly it is the one that is expected; else it is looked up, if that is so far. */
+/* Mostly it is the one that is expected; else it is looked up, once there is a hash. */
 static u32 rv_av_id(const struct rv_snap *s, unsigned long ptr, u32 family,
 		    u32 expected)
 {
@@ -221,11 +222,12 @@ static bool rv_link_avs(struct rv_snap *s)
 		if (av->parent_ptr == av->key.ptr)
 			parent = av->key.id;
 		else if (!rv_is_av(s, parent, av->parent_ptr, av->key.family))
-			parent = av->key.id - 1;
+			parent = rv_av_id(s, av->parent_ptr, av->key.family,
+					  av->key.id - 1);
 		if (av->key.ptr == root_ptr)
 			root = av->key.id;
-		parent = rv_av_id(s, av->parent_ptr, av->key.family, parent);
-		root = rv_av_id(s, root_ptr, av->key.family, root);
+		else if (!rv_is_av(s, root, root_ptr, av->key.family))
+			root = rv_av_id(s, root_ptr, av->key.family, RV_NONE);
 		av->parent = parent;
 		av->root = root;
 		all &= parent != RV_NONE && root != RV_NONE;
@@ -254,14 +256,15 @@ static bool rv_link_avcs_of(struct rv_snap *s, const struct rv_vma *vma)
 static bool rv_link_vmas(struct rv_snap *s)
 {
 	struct rv_vma *vma;
+	u32 av = RV_NONE;
 	bool all = true;
-	u32 av = 0;
 
 	rv_for_each(vma, s, RV_VMAS) {
 		rv_give_way(vma->key.id);
-		if (!rv_is_av(s, av, vma->av_ptr, vma->key.family))
+		if (rv_is_av(s, av + 1, vma->av_ptr, vma->key.family))
 			av++;
-		av = rv_av_id(s, vma->av_ptr, vma->key.family, av);
+		else
+			av = rv_av_id(s, vma->av_ptr, vma->key.family, av);
 		vma->av = av;
 		all &= rv_link_avcs_of(s, vma) && av != RV_NONE;
 	}

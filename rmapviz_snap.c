@@ -357,12 +357,15 @@ static void rv_put_mms(struct rv_snap *s)
 	struct rv_mm *mm;
 	u32 n = 0;
 
+	if (!s->holds_mms)
+		return;
 	rv_for_each(mm, s, RV_MMS) {
 		rv_give_way(++n);
 		if (mm->held)
 			mmdrop((struct mm_struct *)mm->key.ptr);
 		mm->held = false;
 	}
+	s->holds_mms = false;
 }
 
 /**
@@ -457,6 +460,7 @@ void rv_snap_clear(struct rv_snap *s)
 	s->endless_chains = 0;
 	s->av_ptr = 0;
 	s->treeless = false;
+	s->has_files = false;
 	s->inconsistent = false;
 	s->full = false;
 }

@@ -203,12 +203,12 @@ struct rv_vma {
 	u32 av; /* its own anon_vma */
 	u32 first_avc;
 	u32 nr_avcs;
-	u8 area;	   /* enum rv_area */
-	u8 keeps;	   /* RV_REASON_* for which an entry could not go */
-	bool visited : 1;  /* the rmap walk called back for it */
-	bool found : 1;	   /* and found a page of the folio there */
-	bool mapped : 1;   /* and one that was asked for */
-	bool in_range : 1; /* it has the offset of one in an anon_vma */
+	u8 area : 2;	 /* enum rv_area */
+	u8 in_range : 1; /* it has the offset of a page asked for in an anon_vma */
+	u8 keeps : 4;	 /* RV_REASON_* for which its entries would stay */
+	bool visited;	 /* the rmap walk called back for it */
+	bool found;	 /* and found a page of the folio there */
+	bool mapped;	 /* and one that was asked for */
 };
 
 enum rv_level {
@@ -503,7 +503,8 @@ enum rv_table_id {
  * @av_ptr: its anon_vma, if its family is recorded
  * @page_file: what that file is called, or NULL
  * @tables: the records, by enum rv_table_id
- * @section_ends: items of the report up to the end of each of its sections
+ * @section_ends: items of the report up to the end of each of its sections, once
+ *	it is prepared
  * @items: of all of them
  * @first_index: offset of the first page asked for in its object, in pages
  * @last_index: of the last one
@@ -512,6 +513,8 @@ enum rv_table_id {
  * @mapped: of these, callbacks that found a page asked for
  * @entries: page-table entries that map a page asked for
  * @processes: distinct processes behind those VMAs
+ * @keepers: VMAs for which reclaim would leave the folio where it is
+ * @first_keeper: the first of these
  * @attempts: passes, of which the last one is told
  * @retries: of these, passes given up because something was contended or moved
  * @grown: of these, passes for which there was too little room
@@ -529,6 +532,7 @@ enum rv_table_id {
  * @inconsistent: an object recorded earlier was another one when it was met
  *	again
  * @interned: references are held by mm and by file, no more by VMA
+ * @holds_mms: some are still held by mm
  */
 struct rv_snap {
 	struct rv_query query;
@@ -553,6 +557,8 @@ struct rv_snap {
 	u32 mapped;
 	u32 entries;
 	u32 processes;
+	u32 keepers;
+	u32 first_keeper;
 	u32 attempts;
 	u32 retries;
 	u32 grown;
@@ -567,6 +573,7 @@ struct rv_snap {
 	bool has_files;
 	bool inconsistent;
 	bool interned;
+	bool holds_mms;
 };
 
 /* ----------------------------------------------------------- listings -- */

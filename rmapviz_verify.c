@@ -466,6 +466,7 @@ static int rv_record_mms_of(struct rv_snap *s, enum rv_table_id id)
 		if (added) {
 			*mm = (struct rv_mm){ .key = mm->key, .held = true };
 			mmgrab((struct mm_struct *)mismatch->mm_ptr);
+			s->holds_mms = true;
 		}
 		mismatch->mm = mm->key.id;
 	}
