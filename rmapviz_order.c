@@ -367,16 +367,6 @@ static int rv_cmp_vma(const void *a, const void *b)
 	return x->start < y->start ? -1 : x->start > y->start;
 }
 
-static bool rv_vmas_moved(const struct rv_snap *s)
-{
-	u32 i;
-
-	for (i = 0; i < rv_len(s, RV_VMAS); i++)
-		if (rv_vma_at(s, i)->key.id != i)
-			return true;
-	return false;
-}
-
 static int rv_order_vmas(struct rv_snap *s)
 {
 	struct rv_table *t = &s->tables[RV_VMAS];
@@ -385,9 +375,12 @@ static int rv_order_vmas(struct rv_snap *s)
 	u32 *rank, i;
 	int err;
 
+	/* Then all are where they were recorded, and known by that. */
+	if (rv_table_is_sorted(t, rv_cmp_vma))
+		return 0;
 	err = rv_order_table(t, offsetof(struct rv_vma, av), rv_len(s, RV_AVS),
 			     rv_cmp_vma);
-	if (err || !rv_vmas_moved(s))
+	if (err)
 		return err;
 	rank = rv_alloc(t->len, sizeof(*rank));
 	if (!rank)
@@ -532,31 +525,36 @@ int rv_order_tasks(struct rv_snap *s)
 
 static void rv_count_avcs(struct rv_snap *s)
 {
-	struct rv_avc *avcs = rv_avc_at(s, 0);
+	const struct rv_avc *avcs = rv_avc_at(s, 0);
+	struct rv_vma *vmas = rv_vma_at(s, 0);
+	struct rv_av *avs = rv_av_at(s, 0);
 	u32 i;
 
 	for (i = 0; i < rv_len(s, RV_AVCS); i++) {
 		rv_give_way(i);
 		if (avcs[i].av != RV_NONE) {
-			struct rv_av *av = rv_av_at(s, avcs[i].av);
-
-			av->vmas++;
-			s->tree_vmas += av->on_page;
+			avs[avcs[i].av].vmas++;
+			s->tree_vmas += avs[avcs[i].av].on_page;
 		}
 		if (avcs[i].vma != RV_NONE &&
 		    (!i || avcs[i - 1].vma != avcs[i].vma))
-			rv_vma_at(s, avcs[i].vma)->first_avc = i;
+			vmas[avcs[i].vma].first_avc = i;
 	}
 }
 
 static void rv_count_processes(struct rv_snap *s)
 {
+	struct rv_mm *mms = rv_mm_at(s, 0), *mm;
 	struct rv_vma *vma;
-	struct rv_mm *mm;
+	u32 i = 0;
 
-	rv_for_each(vma, s, RV_VMAS)
+	rv_for_each(vma, s, RV_VMAS) {
 		if (vma->mapped && vma->mm != RV_NONE)
-			rv_mm_at(s, vma->mm)->mapped = true;
+			mms[vma->mm].mapped = true;
+		if (vma->keeps && !s->keepers++)
+			s->first_keeper = i;
+		rv_give_way(++i);
+	}
 	rv_for_each(mm, s, RV_MMS)
 		if (mm->mapped)
 			s->processes += mm->nr_tasks;

@@ -297,26 +297,21 @@ static void text_page_counts(struct seq_file *m, const struct rv_snap *s)
 /* The VMAs because of which it fails, of which one says enough. */
 static void text_keepers(struct rv_emit *e, const struct rv_snap *s)
 {
-	const struct rv_vma *vma, *first = NULL;
-	u32 n = 0;
+	const struct rv_vma *first = rv_vma_at(s, s->first_keeper);
 
-	rv_for_each(vma, s, RV_VMAS) {
-		if (!vma->keeps)
-			continue;
-		first = first ?: vma;
-		n++;
-	}
-	if (!n || s->query.opts & RV_OPT_BRIEF)
+	if (!s->keepers || s->query.opts & RV_OPT_BRIEF)
 		return;
-	rv_emit_then_u64(e, "          kept by VMA", first - rv_vma_at(s, 0));
+	text_newline(e);
+	rv_emit_then_u64(e, "kept by VMA", s->first_keeper);
+	if (first->mm != RV_NONE)
+		rv_emit_then_u64(e, " of ", rv_mm_at(s, first->mm)->pid);
 	rv_emit(e, " (");
 	text_bits(e, first->keeps, rv_reason_words);
 	rv_emit_char(e, ')');
-	if (n > 1) {
+	if (s->keepers > 1) {
 		rv_emit(e, " and ");
-		text_count(e, n - 1, " other", " others");
+		text_count(e, s->keepers - 1, " other", " others");
 	}
-	rv_emit_char(e, '\n');
 }
 
 static void text_reclaim(struct seq_file *m, const struct rv_snap *s)
@@ -330,8 +325,8 @@ static void text_reclaim(struct seq_file *m, const struct rv_snap *s)
 		if (s->reclaim.reasons)
 			rv_emit(&e, ": ");
 		text_bits(&e, s->reclaim.reasons, rv_reason_words);
-		rv_emit_char(&e, '\n');
 		text_keepers(&e, s);
+		rv_emit_char(&e, '\n');
 	}
 	rv_emit_end(&e);
 }

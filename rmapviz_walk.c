@@ -70,7 +70,8 @@
  * @hugetlb: the folio is one of hugetlb
  * @vma_counts: accesses through the VMA that is visited count as references
  * @any: the bits that any entry has
- * @counted: the same of entries through which accesses count
+ * @counted: the same of entries through which accesses count; while a VMA is
+ *	recorded, of those in it alone
  * @family: whose lock is held, an index into RV_ROOTS, or RV_NONE
  * @last_attempt: there will be no further attempt
  */
@@ -281,15 +282,22 @@ static __always_inline void rv_note_mlock(struct rv_snap *s,
 		s->reclaim.mlocked |= s->reclaim.found != found_before;
 }
 
-/* What try_to_unmap_one() and folio_referenced_one() would see in this VMA. */
+/*
+ * For what reasons reclaim would leave the folio to this VMA.  The kernel stops at
+ * the first, VM_LOCKED; that the folio was used there as well is told all the same.
+ */
 static void rv_note_unmap(const struct rv_walker *w, struct rv_vma *v,
-			  u32 found_before)
+			  const struct vm_area_struct *vma, u32 found_before)
 {
-	if (w->snap->reclaim.found == found_before)
+	struct rv_reclaim *reclaim = &w->snap->reclaim;
+
+	if (reclaim->found == found_before)
 		return;
 	v->found = true;
-	if (v->vm_flags & VM_LOCKED)
+	if (unlikely(READ_ONCE(vma->vm_flags) & VM_LOCKED)) {
 		v->keeps |= RV_REASON_MLOCKED;
+		reclaim->mlocked = true;
+	}
 	if (pte_young(__pte(w->counted)))
 		v->keeps |= RV_REASON_REFERENCED;
 }
@@ -320,11 +328,10 @@ static bool rv_rmap_one(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 	while (rv_page_vma_mapped_walk(&pvmw))
 		if (rv_count_hit(w, &pvmw, &hit))
 			rv_record_hit(w, &hit, pvmw.address, v->key.id);
-	rv_note_unmap(w, v, found);
+	rv_note_unmap(w, v, vma, found);
 	w->counted |= counted;
 	v->mapped |= s->entries != entries;
 	s->mapped += s->entries != entries;
-	rv_note_mlock(s, vma, found);
 	return !fatal_signal_pending(current);
 }
 
@@ -350,6 +357,14 @@ static bool rv_rmap_one_brief(RV_RMAP_OF *unused, struct vm_area_struct *vma,
 
 /* --------------------------------------------------- one attempt, a page -- */
 
+/* What ->mapping of an anonymous folio points to. */
+static struct anon_vma *rv_anon_vma_of(const struct folio *folio)
+{
+	unsigned long mapping = (unsigned long)READ_ONCE(folio->mapping);
+
+	return (void *)(mapping - RV_MAPPING_BIT_ANON);
+}
+
 /*
  * Locks the root of an anonymous folio's family, like folio_lock_anon_vma_read()
  * with try_lock set, but without references, for which the kernel exports no
@@ -357,8 +372,7 @@ static bool rv_rmap_one_brief(RV_RMAP_OF *unused, struct vm_area_struct *vma,
  */
 static struct anon_vma *rv_lock_root(struct rv_walker *w)
 {
-	unsigned long mapping = (unsigned long)READ_ONCE(w->folio->mapping);
-	struct anon_vma *av = (void *)(mapping - RV_MAPPING_BIT_ANON);
+	struct anon_vma *av = rv_anon_vma_of(w->folio);
 	struct anon_vma *root = NULL;
 	bool locked = false, mapped;
 
@@ -420,8 +434,7 @@ static void rv_note_offsets(const struct rv_walker *w)
 static void rv_record_family_of_page(struct rv_walker *w, struct anon_vma *root)
 {
 	rv_note_offsets(w);
-	w->snap->av_ptr = (unsigned long)READ_ONCE(w->folio->mapping) -
-			  RV_MAPPING_BIT_ANON;
+	w->snap->av_ptr = (unsigned long)rv_anon_vma_of(w->folio);
 	w->family = rv_record_family(w->snap, root);
 }
 

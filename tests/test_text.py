@@ -146,6 +146,19 @@ def test_what_is_left_out_is_counted(told: Told) -> None:
 
 
 @each_crowd
+def test_the_first_vma_that_keeps_the_page_is_named(told: Told) -> None:
+    """And how many there are besides, as JSON has them."""
+    keepers = [vma for vma in told.report['vmas'] if vma['unmap']]
+    first, others = keepers[0], len(keepers) - 1
+    pid = told.report['mms'][first['mm']]['pid']
+    more = {0: '', 1: ' and 1 other'}.get(others, f' and {others} others')
+    line = f"kept by VMA{first['id']} of {pid} ({' '.join(first['unmap'])})"
+    for text in told.short, told.full:
+        assert [row.strip() for row in text.splitlines()
+                if 'kept by' in row] == [line + more]
+
+
+@each_crowd
 def test_full_leaves_nothing_out(told: Told) -> None:
     """Every VMA has its row, and nothing is more."""
     rows = sections(told.full)['VMAs'].rows

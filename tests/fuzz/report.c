@@ -90,6 +90,7 @@ static void fill_page(const struct numbers *n)
 	snap.migrate.reasons = n->room;
 	snap.reclaim.outcome = n->level % (RV_SWAP_FAIL + 1);
 	snap.reclaim.reasons = n->wide & (2 * RV_REASON_DIRTY - 1);
+	snap.keepers = n->level & 2 ? n->count : 0;
 	snap.lost = n->level & 1 ? n->wide : 0;
 }
 
@@ -101,6 +102,8 @@ static void fill_records(const struct numbers *n)
 	vma.vm_flags = n->opts;
 	vma.visited = n->kind & 4;
 	vma.mapped = n->kind & 8;
+	vma.found = n->kind & 16;
+	vma.keeps = (n->opts & RV_REASON_MLOCKED) | RV_REASON_REFERENCED;
 	av.key.ptr = n->wide;
 	avc.ptr = n->wide;
 	vma.key.ptr = n->wide;
