@@ -286,6 +286,7 @@ _VARYING = (
     (r'\bpid \d+\b', 'pid ~'),
     (r'\bpfn \d+ \(0x[0-9a-f]+\), physical 0x[0-9a-f]+', 'pfn ~'),
     (r'^( +VMA\d+ +)\d+ +', r'\1~ '),
+    (r'\bkept by (VMA\d+) of \d+\b', r'kept by \1 of ~'),
     (r'\d+\.\d us\b', '~ us'),
     (r'\b\d+ attempts?\b', '~ attempts'),
     (r'\b\d+ retr(y|ies)\b', '~ retries'),
