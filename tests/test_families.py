@@ -5,6 +5,7 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import pytest
 
+from rvtest import vm
 from rvtest.guest import Guest
 from rvtest.report import Report
 from rvtest.scene import FAMILIES, Scene
@@ -12,6 +13,7 @@ from rvtest.stage import Stage
 from stories import PREPARED
 
 MACHINE = PREPARED
+KERNELS = vm.some_kernels
 SECONDS = 20
 
 COLUMNS = ['FAMILY', 'PID', 'PROCESSES', 'VMAS', 'AVS', 'AVCS', 'DEPTH',

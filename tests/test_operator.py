@@ -15,7 +15,7 @@ from rvtest.guest import Guest, GuestError
 from rvtest.scene import Scene
 
 SECONDS = 60
-KERNELS = vm.some_kernels
+KERNELS = vm.newest_kernel
 
 # Half of the memory is for what can be moved, so that a block of it can be
 # taken offline; the rest, a little less than half, is rounded up to whole
