@@ -119,9 +119,8 @@ def live_disks(series: str, directory: Path) -> List[str]:
             '-drive', _disk(vmlinux(series).parent, directory / 'symbols')]
 
 
-def drgn_live(guest: Guest, arguments: str) -> Report:
-    """What tools/drgn_dump.py answers to a question in a guest that has those
-    two disks."""
+def mount_live_disks(guest: Guest) -> None:
+    """So that live_command() can be run in a guest that has them."""
     root = '/tmp/drgn'
     guest.check(f'insmod /lib/virtio_blk.ko; mkdir -p {root}; '
                 f'mount -o ro -t ext4 /dev/vda {root}; '
@@ -133,7 +132,16 @@ def drgn_live(guest: Guest, arguments: str) -> Report:
     for i in range(0, len(script), 8192):
         guest.check(f'echo {script[i:i + 8192].decode()} >>/tmp/script')
     guest.check(f'base64 -d </tmp/script >{root}/src/drgn_dump.py')
-    return parse(guest.check(
-        f'PYTHONDONTWRITEBYTECODE=1 chroot {root} /usr/bin/drgn --quiet '
-        '--kernel --no-default-symbols --symbols /mnt/vmlinux '
-        f'/src/drgn_dump.py {arguments}', 600))
+
+
+def live_command(arguments: str) -> str:
+    """tools/drgn_dump.py there, about the kernel that runs."""
+    return ('PYTHONDONTWRITEBYTECODE=1 chroot /tmp/drgn /usr/bin/drgn --quiet '
+            '--kernel --no-default-symbols --symbols /mnt/vmlinux '
+            f'/src/drgn_dump.py {arguments}')
+
+
+def drgn_live(guest: Guest, arguments: str) -> Report:
+    """What it answers to a question in a guest that has those two disks."""
+    mount_live_disks(guest)
+    return parse(guest.check(live_command(arguments), 600))
