@@ -7,9 +7,9 @@ from typing import Dict, Iterator, Tuple
 import pytest
 
 from rvtest.system import Journey, Step, System, version
-from rvtest.vm import TOP, some_kernels
+from rvtest.vm import TOP, newest_kernel
 
-KERNELS = some_kernels
+KERNELS = newest_kernel
 SECONDS = 45
 
 # Ways to fail, and what is said then; {} is the kernel.

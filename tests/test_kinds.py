@@ -9,13 +9,14 @@ from typing import Callable, Dict, List, NamedTuple, Set, Tuple
 import pytest
 
 import stories
-from rvtest import kpage
+from rvtest import kpage, vm
 from rvtest.report import PageMapping, Report, faults, page_mappings
 from rvtest.scene import Scene
 from rvtest.stage import Stage
 from stories import ANY, PREPARED, Case, Page
 
 MACHINE = PREPARED
+KERNELS = vm.some_kernels
 SECONDS = 60
 each_page = pytest.mark.parametrize('case', stories.cases(stories.KINDS))
 

@@ -6,7 +6,7 @@ from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
 
-from rvtest import kpage
+from rvtest import kpage, vm
 from rvtest.disk import disk_waits, impatient_writeback
 from rvtest.guest import Guest
 from rvtest.report import Report
@@ -15,6 +15,7 @@ from rvtest.stage import Stage
 from stories import HUGE, PREPARED, slug
 
 MACHINE = PREPARED
+KERNELS = vm.some_kernels
 SECONDS = 20
 
 QUIET = 1000
