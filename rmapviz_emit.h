@@ -127,20 +127,23 @@ static inline char rv_hex_digit(unsigned int value)
 char *rv_write_u64(char *at, u64 value);
 char *rv_write_hex(char *at, u64 value);
 
+/* Always inline, so that @write is a function that is called, and no pointer. */
 static __always_inline void
-rv_emit_bytes_u64(struct rv_emit *e, const char *bytes, size_t size, u64 value)
+rv_emit_bytes_then(struct rv_emit *e, const char *bytes, size_t size,
+		   char *(*write)(char *at, u64 value), size_t room, u64 value)
 {
-	char *at = rv_emit_room(e, size + RV_U64_ROOM);
+	char *at = rv_emit_room(e, size + room);
 
 	if (unlikely(!at))
 		return;
 	memcpy(at, bytes, size);
-	e->at = rv_write_u64(at + size, value);
+	e->at = write(at + size, value);
 }
 
 /* A string that the compiler knows, and a number in decimal. */
-#define rv_emit_then_u64(_e, _literal, _value) \
-	rv_emit_bytes_u64(_e, "" _literal, sizeof(_literal) - 1, _value)
+#define rv_emit_then_u64(_e, _literal, _value)                    \
+	rv_emit_bytes_then(_e, "" _literal, sizeof(_literal) - 1, \
+			   rv_write_u64, RV_U64_ROOM, _value)
 
 /* A number in decimal. */
 static __always_inline void rv_emit_u64(struct rv_emit *e, u64 value)
@@ -156,20 +159,10 @@ static inline void rv_emit_s64(struct rv_emit *e, s64 value)
 	rv_emit_u64(e, value < 0 ? -(u64)value : value);
 }
 
-static __always_inline void
-rv_emit_bytes_hex(struct rv_emit *e, const char *bytes, size_t size, u64 value)
-{
-	char *at = rv_emit_room(e, size + RV_HEX_ROOM);
-
-	if (unlikely(!at))
-		return;
-	memcpy(at, bytes, size);
-	e->at = rv_write_hex(at + size, value);
-}
-
 /* A string that the compiler knows, and a number as 0x and hex digits. */
-#define rv_emit_then_hex(_e, _literal, _value) \
-	rv_emit_bytes_hex(_e, "" _literal, sizeof(_literal) - 1, _value)
+#define rv_emit_then_hex(_e, _literal, _value)                    \
+	rv_emit_bytes_then(_e, "" _literal, sizeof(_literal) - 1, \
+			   rv_write_hex, RV_HEX_ROOM, _value)
 
 /* A number as 0x and hex digits, without leading zeros. */
 static __always_inline void rv_emit_hex(struct rv_emit *e, u64 value)
