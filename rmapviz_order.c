@@ -378,8 +378,8 @@ static int rv_order_vmas(struct rv_snap *s)
 	/* Then all are where they were recorded, and known by that. */
 	if (rv_table_is_sorted(t, rv_cmp_vma))
 		return 0;
-	err = rv_order_table(t, offsetof(struct rv_vma, av), rv_len(s, RV_AVS),
-			     rv_cmp_vma);
+	err = rv_table_group(t, offsetof(struct rv_vma, av), rv_len(s, RV_AVS)) ?:
+		      rv_table_sort(t, rv_cmp_vma);
 	if (err)
 		return err;
 	rank = rv_alloc(t->len, sizeof(*rank));
