@@ -9,7 +9,7 @@ newest := $(lastword $(shell sed 's/#.*//; s/ .*//' tests/kernels))
 demo_kernel = $(firstword $(KERNEL) $(newest))
 export KERNEL
 
-# as kbuild knows them: V=1 shows commands, W=1 more warnings
+# as kbuild knows them: V=1 shows commands, W=2 more warnings
 flags := $(if $(V),V=$(V)) $(if $(W),W=$(W))
 
 running := /lib/modules/$(shell uname -r)/build

@@ -240,7 +240,7 @@ def test_verify_raises_no_alarm_for_an_area_that_is_being_unmapped(
 
 # ------------------------------------------------------------ all at once --
 
-# A quarter of a minute; by hand, an hour of it.
+# Seconds; by hand, an hour of it.
 STORM_SECONDS = int(os.environ.get('STORM_SECONDS', '10'))
 
 # What P's children do to what they have of it, over and over.
