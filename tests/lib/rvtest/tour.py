@@ -172,6 +172,7 @@ GAP = Chapter('gap', '', (
          ! echo 1000 >pages_to_scan; echo 0 >sleep_millisecs; cd /
          ! passed() { [ $(cat /sys/kernel/mm/ksm/full_scans) -gt $scans ]; }
          ! until passed; do usleep 10000; done
+         ! echo 0 >/sys/kernel/mm/ksm/run
          ''', '! cat /tmp/gap', 'verify',
          'VMAs PTEs reclaim verify'),
     Step('word-of-ksm', 'The words of struct page of that page.', '', '',
@@ -340,4 +341,5 @@ def renewed(text: str, transcripts: Dict[str, str]) -> str:
         return begin + (transcripts[name] if stale(old, transcripts[name])
                         else old) + end
 
+    assert blocks(text).keys() == transcripts.keys(), 'other transcripts'
     return _BLOCK.sub(new, text)
