@@ -238,19 +238,23 @@ def _stay(pfns: List[int], frames: Frames, source: Source,
           tally: Dict[str, int], progress: Progress) -> List[Report]:
     """Ask about folios; those that would stay. The others are counted."""
     stay = []
+    covered = frames.first
     for i, pfn in enumerate(pfns):
         progress.at(i)
+        if pfn < covered:   # it has become part of a folio counted before
+            continue
         try:
             report = source.ask(f'{hexa(pfn)} brief')
         except Failure:
             tally['absent'] += 1
             continue
         page = report['page']
+        end = min(page['head'] + (1 << page['order']), frames.end)
+        covered = max(pfn + 1, end)
         if page['kind'] == 'free':
             tally['free'] += 1
         elif verdict(report) == 'yes':
-            end = min(page['head'] + (1 << page['order']), frames.end)
-            tally['movable'] += max(1, end - pfn)
+            tally['movable'] += covered - pfn
         else:
             stay.append(report)
     return stay
