@@ -42,8 +42,8 @@ need_dkms = \
 
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
-.PHONY: module shell demo picture test tested harm fuzz misuse test-debug
-.PHONY: bench check history-docs
+.PHONY: module shell demo picture test tested harm fuzz misuse
+.PHONY: test-debug test-flavours bench check history-docs
 .PHONY: clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
@@ -86,8 +86,19 @@ misuse: ## a million things done with the files, or: make misuse KERNEL=7.3 CASE
 	@MISUSE_CASES=$(or $(CASES),1000000) $(MAKE) --no-print-directory test \
 		TESTS=tests/test_misuse.py
 
-test-debug: ## the same with a 6.1 that has KASAN, lockdep and the like
-	@$(MAKE) --no-print-directory test KERNEL=6.1-debug
+# All that there is a configuration for, unless KERNEL names some.
+debug_kernels = $(or $(KERNEL),$(patsubst tests/vm/debug-%.config,%,\
+	$(wildcard tests/vm/debug-*.config)))
+
+test-debug: ## the same with kernels that have KASAN, lockdep and the like, or: make test-debug KERNEL=7.3
+	@$(MAKE) --no-print-directory test \
+		KERNEL='$(debug_kernels:%=%-debug)'
+
+flavours = $(or $(KERNEL),$(kernels:%=%-generic) 6.1-rt 6.12-rt 7.3-rt)
+
+test-flavours: ## pages, families and a storm with Debian's generic and rt kernels, or: make test-flavours KERNEL=7.3-rt
+	@$(MAKE) --no-print-directory test KERNEL='$(flavours)' \
+		TESTS='$(addprefix tests/test_,scenes.py kinds.py storm.py)'
 
 # The two kernels that are documented; make bench KERNEL=6.12 shows others.
 bench_kernels = $(or $(KERNEL),6.1 7.3)

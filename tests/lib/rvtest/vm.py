@@ -13,6 +13,10 @@ VM = TOP / 'tests' / 'vm'
 # The suite in tests/kernels that is no release yet.
 TESTING = 'forky'
 
+# Of a series there are other kernels than that of tests/kernels: see
+# tests/vm/root.
+_VARIANT = re.compile('-(debug|generic|rt)$')
+
 
 def is_debug(series: str) -> bool:
     """Whether that kernel looks for mistakes: it is slow, and takes memory."""
@@ -34,12 +38,13 @@ def named() -> List[str]:
 def kernels() -> List[str]:
     """The series in tests/kernels, or those that KERNEL names.
 
-    SERIES-debug is one too, but is tested with when it is named only.
+    SERIES-debug and the like are too, but are tested with when they are named
+    only.
     """
     known = _known()
     chosen = named() or list(known)
     for series in chosen:
-        if re.sub('-debug$', '', series) not in known:
+        if _VARIANT.sub('', series) not in known:
             raise SystemExit(f'{series} is not in tests/kernels')
     return chosen
 
@@ -54,6 +59,11 @@ def some_kernels() -> List[str]:
 def newest() -> str:
     """The last in tests/kernels, whatever KERNEL names."""
     return list(_known())[-1]
+
+
+def newest_unless_named() -> List[str]:
+    """Those that KERNEL names, or else the newest."""
+    return kernels() if named() else [newest()]
 
 
 def newest_kernel() -> List[str]:
@@ -73,7 +83,7 @@ def first_of_releases() -> List[str]:
 
 def suites(series: str) -> List[str]:
     """Debian's suite that has the compiler, and then more if need be."""
-    return _known()[re.sub('-debug$', '', series)]
+    return _known()[_VARIANT.sub('', series)]
 
 
 def _script(name: str, series: str) -> str:
