@@ -36,6 +36,12 @@ _COMPLAINT = re.compile(
 _HARMLESS = re.compile(r'(Spectre V2|RETBleed|MDS|TAA|MMIO Stale Data|SRSO'
                        r'|Speculative Return Stack Overflow) ?: WARNING')
 
+# What the kernel says when a process has more than its cgroup allows: a trace,
+# too, for which nothing is broken.
+_CGROUP_FULL = re.compile(
+    r'^[^\n]* invoked oom-killer:(?:(?!Out of memory:).)*?'
+    r'Memory cgroup out of memory: Killed process', re.MULTILINE | re.DOTALL)
+
 # What a debug kernel needs more: shadow memory and books on every object.
 DEBUG_MEMORY = 2
 _DEBUG_TIME = 6
@@ -46,7 +52,7 @@ _BOOT_TIME = 8
 
 def complaints(log: str) -> List[str]:
     """Lines of a kernel log that mean that something is broken."""
-    return [line for line in log.splitlines()
+    return [line for line in _CGROUP_FULL.sub('', log).splitlines()
             if _COMPLAINT.search(line) and not _HARMLESS.search(line)]
 
 
@@ -65,8 +71,9 @@ def accelerator(parallel: bool = False) -> str:
     """TCG, unless KVM is asked for and the host can really do it.
 
     /dev/kvm can exist on a nested host without vmx or svm, and hang a guest.
-    TCG with a thread for each CPU now and then lets one trip over the int3 of
-    code that another has just finished patching, which no real CPU does.
+    The TCG of QEMU 7.2, with a thread for each CPU, now and then lets one trip
+    over the int3 of code that another has just finished patching, which no
+    real CPU does; so what is parallel takes a newer one.
     """
     flags = Path('/proc/cpuinfo').read_text().split()
     if (os.environ.get('RMAPVIZ_ACCEL') == 'kvm'
@@ -74,6 +81,13 @@ def accelerator(parallel: bool = False) -> str:
             and os.access('/dev/kvm', os.R_OK | os.W_OK)):
         return 'kvm'
     return 'tcg' if parallel else 'tcg,thread=single'
+
+
+def _newer() -> List[str]:
+    """What runs a command of trixie, with the files of the host."""
+    usr = vm.made('tool-root', 'qemu') / 'usr'
+    return ['bwrap', '--dev-bind', '/', '/', '--ro-bind', str(usr), '/usr',
+            '--die-with-parent']
 
 
 def qemu_command(series: str, memory_mb: int = 1024, cpus: int = 2,
@@ -85,7 +99,8 @@ def qemu_command(series: str, memory_mb: int = 1024, cpus: int = 2,
     if vm.is_debug(series):
         memory_mb *= DEBUG_MEMORY
     # q35: a debug kernel takes 20 seconds to interpret the ACPI of the old PC
-    command = ['qemu-system-x86_64', '-accel', accel, '-machine', 'q35',
+    command = [*(_newer() if parallel else []),
+               'qemu-system-x86_64', '-accel', accel, '-machine', 'q35',
                '-smp', str(cpus), '-m', str(memory_mb), '-nic', 'none',
                '-no-reboot', '-display', 'none', '-device', 'vmcoreinfo',
                '-kernel', str(vm.root(series) / 'vmlinuz'),

@@ -13,7 +13,8 @@ from .stage import Stage
 class Machine(NamedTuple):
     """What a guest consists of; equal ones share a guest.
 
-    With a debug kernel it has twice the memory, or debug_memory_mb.
+    With a debug kernel it has twice the memory, or debug_memory_mb.  If it is
+    parallel, its CPUs run at the same time.
     prepare is run in it once, after boot.
     """
 
@@ -23,6 +24,7 @@ class Machine(NamedTuple):
     append: str = ''
     arguments: Tuple[str, ...] = ()
     disks: bool = False
+    parallel: bool = False
     prepare: Optional[Callable[[Guest], None]] = None
 
 
@@ -71,7 +73,7 @@ class Pool:
         if vm.is_debug(series) and machine.debug_memory_mb:
             memory = machine.debug_memory_mb // DEBUG_MEMORY
         guest = Guest(series, memory_mb=memory, append=machine.append,
-                      extra_args=arguments)
+                      extra_args=arguments, parallel=machine.parallel)
         self._key, self._guest = (series, machine), guest
         if machine.prepare:
             machine.prepare(guest)

@@ -1,0 +1,718 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * storm - do everything to memory that can be done, while others ask about it
+ *
+ * "storm SECONDS SEED DIR" has processes that map, write, fork, move, protect,
+ * unmap, swap, merge, split, collapse, lock, poison and truncate at random; one
+ * that does to the whole system what only root can; and some that ask rmapviz
+ * about all of that, and are killed now and then.  DIR is for files.
+ *
+ * It prints how often each thing was done and how often it failed, and how
+ * often questions ended with which errno.  Some answers in JSON are left in
+ * DIR/answer.N.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "errname.h"
+
+#define DEBUGFS "/sys/kernel/debug/"
+#define MEMORY	"/sys/devices/system/memory/"
+#define CPU1	"/sys/devices/system/cpu/cpu1/online"
+#define CGROUP	"/tmp/cgroup/storm"
+
+#define PAGE	4096UL
+#define HUGE	(512 * PAGE)
+#define BLOCK	32768UL /* frames in a block of memory */
+#define WORKERS 4
+#define ASKERS	3
+#define REGIONS 6
+#define ANSWERS 48
+
+enum kind { ANON, PRIVATE, SHARED, SHMEM, LARGE, HUGETLB };
+
+/**
+ * struct region - what a worker has mapped
+ * @at: where; NULL if it could not be mapped
+ * @pages: how many
+ */
+struct region {
+	char *at;
+	unsigned long pages;
+};
+
+/* What all of them share. */
+struct common {
+	bool over;
+	bool hush; /* the module is to go: no questions */
+	pid_t workers[WORKERS];
+	char *places[WORKERS][REGIONS];
+	unsigned long asked[256];
+	unsigned long answers;
+	unsigned long done[64];
+	unsigned long failed[64];
+};
+
+static struct common *common;
+static struct region regions[REGIONS];
+static const char *dir;
+static int blocks; /* of memory */
+static int file;   /* of a file system on a disk, which all workers map */
+static unsigned int seed;
+
+static unsigned long pick(unsigned long n)
+{
+	return n ? rand_r(&seed) % n : 0;
+}
+
+static int put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
+
+	if (fd >= 0)
+		close(fd);
+	return n < 0 ? -1 : 0;
+}
+
+/* ------------------------------------------------------------ to a region */
+
+static struct region *some_region(void)
+{
+	return &regions[pick(REGIONS)];
+}
+
+static int map_region(int kind)
+{
+	static const int flags[REGIONS] = {
+		[ANON] = MAP_PRIVATE | MAP_ANONYMOUS,
+		[PRIVATE] = MAP_PRIVATE,
+		[SHARED] = MAP_SHARED,
+		[SHMEM] = MAP_SHARED | MAP_ANONYMOUS,
+		[LARGE] = MAP_PRIVATE | MAP_ANONYMOUS,
+		[HUGETLB] = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB,
+	};
+	static const unsigned long pages[REGIONS] = {
+		16, 16, 16, 16, 1024, 512
+	};
+	struct region *r = &regions[kind];
+	void *at = mmap(NULL, pages[kind] * PAGE, PROT_READ | PROT_WRITE,
+			flags[kind], flags[kind] & MAP_ANONYMOUS ? -1 : file,
+			0);
+
+	r->at = at == MAP_FAILED ? NULL : at;
+	r->pages = pages[kind];
+	return r->at ? 0 : -1;
+}
+
+static int do_map(void)
+{
+	int kind = pick(REGIONS);
+
+	if (regions[kind].at)
+		munmap(regions[kind].at, regions[kind].pages * PAGE);
+	return map_region(kind);
+}
+
+/* Where nothing is mapped, or it is not allowed, the kernel says EFAULT. */
+static int fill(unsigned long first, unsigned long pages)
+{
+	struct region *r = some_region();
+	int zero = open("/dev/zero", O_RDONLY);
+	ssize_t n;
+
+	first %= r->pages;
+	if (pages > r->pages - first)
+		pages = r->pages - first;
+	n = read(zero, r->at + first * PAGE, pages * PAGE);
+	close(zero);
+	return n > 0 ? 0 : -1;
+}
+
+static int do_write(void)
+{
+	return fill(pick(HUGE / PAGE), 1);
+}
+
+static int do_fill(void)
+{
+	return fill(0, HUGE / PAGE);
+}
+
+static int do_read(void)
+{
+	struct region *r = some_region();
+	char byte;
+	struct iovec here = { &byte, 1 };
+	struct iovec there = { r->at + pick(r->pages) * PAGE, 1 };
+
+	return process_vm_readv(getpid(), &here, 1, &there, 1, 0) > 0 ? 0 : -1;
+}
+
+/* A part of a region. */
+static char *part(size_t *len)
+{
+	struct region *r = some_region();
+	unsigned long first = pick(r->pages);
+
+	*len = (1 + pick(r->pages - first)) * PAGE;
+	return r->at ? r->at + first * PAGE : NULL;
+}
+
+static int do_madvise(void)
+{
+	/* old C libraries have no names for the last ones */
+	static const int advice[] = {
+		MADV_NORMAL,
+		MADV_RANDOM,
+		MADV_SEQUENTIAL,
+		MADV_DONTNEED,
+		MADV_FREE,
+		MADV_REMOVE,
+		MADV_MERGEABLE,
+		MADV_UNMERGEABLE,
+		MADV_HUGEPAGE,
+		MADV_NOHUGEPAGE,
+		20 /* COLD */,
+		21 /* PAGEOUT */,
+		22 /* POPULATE_READ */,
+		23 /* POPULATE_WRITE */,
+		25 /* COLLAPSE */,
+	};
+	size_t len;
+	char *at = part(&len);
+
+	return madvise(at, len, advice[pick(sizeof(advice) / sizeof(*advice))]);
+}
+
+static int do_mprotect(void)
+{
+	size_t len;
+	char *at = part(&len);
+
+	return mprotect(at, len, pick(3) ? PROT_READ | PROT_WRITE : PROT_READ);
+}
+
+static int do_mlock(void)
+{
+	size_t len;
+	char *at = part(&len);
+
+	return pick(2) ? mlock(at, len) : munlock(at, len);
+}
+
+static int do_munmap(void)
+{
+	size_t len;
+	char *at = part(&len);
+
+	return munmap(at, len);
+}
+
+/* All of a region goes to another place. */
+static int do_mremap(void)
+{
+	struct region *r = some_region();
+	char *to = mmap(NULL, r->pages * PAGE, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *at = mremap(r->at, r->pages * PAGE, r->pages * PAGE,
+			  MREMAP_MAYMOVE | MREMAP_FIXED, to);
+
+	if (at == MAP_FAILED) {
+		munmap(to, r->pages * PAGE);
+		return -1;
+	}
+	r->at = at;
+	return 0;
+}
+
+static int do_move_pages(void)
+{
+	struct region *r = some_region();
+	void *page = r->at + pick(r->pages) * PAGE;
+	int node = 0, status;
+
+	return syscall(SYS_move_pages, 0, 1, &page, &node, &status, 2);
+}
+
+static int do_soft_offline(void)
+{
+	struct region *r = &regions[ANON];
+
+	if (pick(50))
+		return 0;
+	return madvise(r->at + pick(r->pages) * PAGE, PAGE, 101);
+}
+
+/* A pipe keeps pages for a moment. */
+static int do_vmsplice(void)
+{
+	size_t len;
+	struct iovec some = { .iov_base = part(&len), .iov_len = 4 * PAGE };
+	int ends[2], n;
+
+	if (pipe(ends))
+		return -1;
+	n = vmsplice(ends[1], &some, 1, SPLICE_F_NONBLOCK);
+	usleep(pick(2000));
+	close(ends[0]);
+	close(ends[1]);
+	return n > 0 ? 0 : -1;
+}
+
+static int do_direct(void)
+{
+	int fd = open(dir, O_RDWR | O_TMPFILE | O_DIRECT, 0600);
+	size_t len;
+	char *at = part(&len);
+	ssize_t n = fd < 0 ? -1 : pwrite(fd, at, PAGE, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return n > 0 ? 0 : -1;
+}
+
+static int do_truncate(void)
+{
+	int err = ftruncate(file, pick(16) * PAGE);
+
+	return ftruncate(file, 16 * PAGE) || err ? -1 : 0;
+}
+
+static int do_punch(void)
+{
+	return fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 pick(16) * PAGE, PAGE);
+}
+
+/* Children write some, have children, and end, each in a way of its own. */
+static int do_fork(void)
+{
+	pid_t child = fork();
+
+	if (child < 0)
+		return -1;
+	if (!child) {
+		seed ^= getpid();
+		for (int n = pick(6); n--;)
+			pick(2) ? do_write() : do_read();
+		if (!pick(3) && !fork())
+			do_write();
+		if (!pick(4))
+			execl("/bin/true", "true", NULL);
+		_exit(0);
+	}
+	usleep(pick(1000));
+	if (!pick(4))
+		kill(child, SIGKILL);
+	return waitpid(child, NULL, 0) == child ? 0 : -1;
+}
+
+/* More than its cgroup allows, which kills it. */
+static int do_exceed(void)
+{
+	pid_t child;
+
+	if (pick(40))
+		return 0;
+	child = fork();
+	if (!child) {
+		char *at = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (put(CGROUP "/cgroup.procs", "0") || at == MAP_FAILED)
+			_exit(1);
+		memset(at, 1, 64 << 20);
+		_exit(1);
+	}
+	int status = 0;
+
+	waitpid(child, &status, 0);
+	return WIFSIGNALED(status) ? 0 : -1;
+}
+
+/* --------------------------------------------------------- to the system */
+
+static int sys_compact(void)
+{
+	return put("/proc/sys/vm/compact_memory", "1");
+}
+
+static int sys_drop(void)
+{
+	return put("/proc/sys/vm/drop_caches", "3");
+}
+
+static int sys_cpu(void)
+{
+	int err = put(CPU1, "0");
+
+	usleep(pick(200000));
+	return put(CPU1, "1") || err ? -1 : 0;
+}
+
+static int sys_hugetlb(void)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%lu", pick(12));
+	return put("/proc/sys/vm/nr_hugepages", text);
+}
+
+/* Of the second half of memory, which is for what can be moved. */
+static int sys_block(void)
+{
+	char path[80];
+	int err;
+
+	snprintf(path, sizeof(path), MEMORY "memory%lu/state",
+		 blocks / 2 + pick(blocks / 2));
+	err = put(path, "offline");
+	usleep(pick(200000));
+	return put(path, "online_movable") || err ? -1 : 0;
+}
+
+static int sys_mount(void)
+{
+	char path[80];
+	char *at = MAP_FAILED;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/fs", dir);
+	mkdir(path, 0700);
+	if (mount("storm", path, "tmpfs", 0, NULL))
+		return -1;
+	strcat(path, "/file");
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	if (fd >= 0 && !ftruncate(fd, 64 * PAGE))
+		at = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			  fd, 0);
+	if (at != MAP_FAILED) {
+		memset(at, 1, 64 * PAGE);
+		usleep(pick(50000));
+		munmap(at, 64 * PAGE);
+	}
+	close(fd);
+	*strrchr(path, '/') = '\0';
+	return umount(path);
+}
+
+static int sys_ksm(void)
+{
+	return put("/sys/kernel/mm/ksm/run", pick(8) ? "1" : "2");
+}
+
+static int run(const char *command)
+{
+	return system(command) ? -1 : 0;
+}
+
+/* Whoever asks keeps it loaded: often this comes in the middle of an answer. */
+static int sys_module(void)
+{
+	int err = -1, tries = pick(2) ? 1 : 300;
+
+	common->hush = tries > 1;
+	while (err && tries--) {
+		err = run("rmmod rmapviz 2>/dev/null");
+		usleep(10000);
+	}
+	common->hush = false;
+	usleep(pick(20000));
+	return err ? err : run("insmod /rmapviz.ko");
+}
+
+static int sys_poison(void)
+{
+	char *at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	int err;
+
+	if (pick(20))
+		return munmap(at, PAGE);
+	err = madvise(at, PAGE, 100 /* HWPOISON */);
+	munmap(at, PAGE);
+	return err;
+}
+
+static int sys_swap(void)
+{
+	if (pick(10))
+		return 0;
+	return run("swapoff /dev/vdb; swapon /dev/vdb");
+}
+
+/* ----------------------------------------------------------- the questions */
+
+#define FOR_PROCESSES 8 /* the last ones are no words for a process */
+static const char *const words[] = {
+	"",
+	" json",
+	" brief",
+	" full",
+	" ptrs",
+	" json ptrs",
+	" json brief",
+	" json full",
+	" folio",
+	" json folio",
+	" verify",
+	" json verify",
+	" brief verify",
+	" folio verify",
+	" json folio verify",
+};
+
+static void compose(char *line, size_t size)
+{
+	int worker = pick(WORKERS);
+	char *at = common->places[worker][pick(REGIONS)];
+	const char *more = words[pick(sizeof(words) / sizeof(*words))];
+	int pid = common->workers[worker];
+
+	switch (pick(4)) {
+	case 0:
+		snprintf(line, size, "%#lx%s", pick(blocks * BLOCK), more);
+		break;
+	case 1:
+		more = words[pick(FOR_PROCESSES)];
+		snprintf(line, size, "pid %d%s", pid, more);
+		break;
+	default:
+		snprintf(line, size, "pid %d %#lx%s", pid,
+			 (unsigned long)at + pick(16) * PAGE, more);
+	}
+}
+
+/* By another name until it is whole: who asks can be killed. */
+static void keep(const char *answer, size_t len)
+{
+	unsigned long n =
+		__atomic_fetch_add(&common->answers, 1, __ATOMIC_RELAXED);
+	char path[80], unfinished[80];
+	int fd;
+
+	/* the first of them, and then some of the last */
+	if (n >= ANSWERS)
+		n = ANSWERS + n / 16 % ANSWERS;
+	snprintf(path, sizeof(path), "%s/answer.%lu", dir, n);
+	snprintf(unfinished, sizeof(unfinished), "%s/new.%d", dir, getpid());
+	fd = open(unfinished, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	if (fd < 0)
+		return;
+	if (write(fd, answer, len) == (ssize_t)len)
+		rename(unfinished, path);
+	close(fd);
+}
+
+/* Zero or an errno. */
+static int ask(const char *name, const char *line)
+{
+	static char answer[4 << 20];
+	int fd = open(name, line ? O_RDWR : O_RDONLY), err = 0;
+	size_t len = 0;
+	ssize_t n = 0;
+
+	if (fd < 0)
+		return errno;
+	if (line && write(fd, line, strlen(line)) < 0)
+		err = errno;
+	while (!err && len < sizeof(answer) &&
+	       (n = read(fd, answer + len, sizeof(answer) - len)) > 0)
+		len += n;
+	if (n < 0)
+		err = errno;
+	close(fd);
+	if (!err && line && strstr(line, "json"))
+		keep(answer, len);
+	return err;
+}
+
+static void ask_on(void)
+{
+	char line[160];
+	int err;
+
+	while (!common->over) {
+		while (common->hush)
+			usleep(1000);
+		switch (pick(24)) {
+		case 0:
+			err = ask(DEBUGFS "rmapviz_survey", NULL);
+			break;
+		case 1:
+			err = ask(DEBUGFS "rmapviz_families", NULL);
+			break;
+		default:
+			compose(line, sizeof(line));
+			err = ask(DEBUGFS "rmapviz", line);
+		}
+		__atomic_fetch_add(&common->asked[err & 255], 1,
+				   __ATOMIC_RELAXED);
+		if (err == ENOENT)
+			usleep(1000);
+	}
+}
+
+/* -------------------------------------------------------------- the play */
+
+struct deed {
+	const char *name;
+	int (*act)(void);
+};
+
+static const struct deed to_memory[] = {
+	{ "map", do_map },
+	{ "write", do_write },
+	{ "write", do_write },
+	{ "fill", do_fill },
+	{ "read", do_read },
+	{ "fork", do_fork },
+	{ "fork", do_fork },
+	{ "madvise", do_madvise },
+	{ "madvise", do_madvise },
+	{ "mprotect", do_mprotect },
+	{ "mlock", do_mlock },
+	{ "munmap", do_munmap },
+	{ "mremap", do_mremap },
+	{ "move_pages", do_move_pages },
+	{ "vmsplice", do_vmsplice },
+	{ "direct", do_direct },
+	{ "truncate", do_truncate },
+	{ "punch", do_punch },
+	{ "soft-offline", do_soft_offline },
+	{ "exceed", do_exceed },
+};
+
+static const struct deed to_system[] = {
+	{ "compact", sys_compact }, { "drop", sys_drop },
+	{ "cpu", sys_cpu },	    { "hugetlb", sys_hugetlb },
+	{ "block", sys_block },	    { "mount", sys_mount },
+	{ "ksm", sys_ksm },	    { "module", sys_module },
+	{ "poison", sys_poison },   { "swap", sys_swap },
+};
+
+#define COUNT(array) (sizeof(array) / sizeof(*(array)))
+
+static void count(int deed, int err)
+{
+	__atomic_fetch_add(&common->done[deed], 1, __ATOMIC_RELAXED);
+	if (err)
+		__atomic_fetch_add(&common->failed[deed], 1, __ATOMIC_RELAXED);
+}
+
+static void work(int self)
+{
+	common->workers[self] = getpid();
+	for (int kind = 0; kind < REGIONS; kind++)
+		map_region(kind);
+	while (!common->over) {
+		int deed = pick(COUNT(to_memory));
+
+		count(deed, to_memory[deed].act());
+		for (int kind = 0; kind < REGIONS; kind++)
+			common->places[self][kind] = regions[kind].at;
+	}
+}
+
+static void work_on_system(void)
+{
+	while (!common->over) {
+		int deed = pick(COUNT(to_system));
+
+		count(COUNT(to_memory) + deed, to_system[deed].act());
+		usleep(pick(100000));
+	}
+}
+
+static pid_t start(int number)
+{
+	pid_t child = fork();
+
+	if (child)
+		return child;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	seed = seed * 31 + number + getpid();
+	if (number < WORKERS)
+		work(number);
+	else if (number < WORKERS + ASKERS)
+		ask_on();
+	else
+		work_on_system();
+	_exit(0);
+}
+
+/* Who dies of what was done is replaced; an asker is killed now and then. */
+static void watch(int seconds)
+{
+	const int all = WORKERS + ASKERS + 1;
+	pid_t pids[all];
+	time_t end = time(NULL) + seconds;
+
+	for (int i = 0; i < all; i++)
+		pids[i] = start(i);
+	while (time(NULL) < end) {
+		usleep(100000);
+		if (!pick(10))
+			kill(pids[WORKERS + pick(ASKERS)], SIGKILL);
+		for (int i = 0; i < all; i++)
+			if (waitpid(pids[i], NULL, WNOHANG) == pids[i])
+				pids[i] = start(i);
+	}
+	common->over = true;
+	while (wait(NULL) > 0)
+		;
+}
+
+static void say(const struct deed *deeds, int n, int first)
+{
+	for (int i = 0; i < n; i++)
+		printf("did %s %lu %lu\n", deeds[i].name,
+		       common->done[first + i], common->failed[first + i]);
+}
+
+int main(int argc, char *argv[])
+{
+	char path[80];
+
+	if (argc != 4) {
+		fputs("usage: storm SECONDS SEED DIR\n", stderr);
+		return 2;
+	}
+	seed = atoi(argv[2]);
+	dir = argv[3];
+	snprintf(path, sizeof(path), "%s/storm", dir);
+	file = open(path, O_RDWR | O_CREAT, 0600);
+	common = mmap(NULL, sizeof(*common), PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	blocks = (sysconf(_SC_PHYS_PAGES) + BLOCK - 1) / BLOCK;
+	if (file < 0 || ftruncate(file, 16 * PAGE) || common == MAP_FAILED) {
+		perror("storm");
+		return 1;
+	}
+	watch(atoi(argv[1]));
+	say(to_memory, COUNT(to_memory), 0);
+	say(to_system, COUNT(to_system), COUNT(to_memory));
+	for (int i = 0; i < 256; i++)
+		if (common->asked[i])
+			printf("asked %s %lu\n", i ? errname(i) : "ok",
+			       common->asked[i]);
+	return 0;
+}

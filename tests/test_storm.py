@@ -1,0 +1,154 @@
+"""Everything that can be done to memory and by the module, all at once.
+
+tests/guest/storm.c does it, on CPUs that run at the same time.  By hand, and
+for longer: STORM_SECONDS=1800 make test TESTS=tests/test_storm.py.
+
+TCG orders the memory of an x86 guest as strictly as x86 does, and more: what
+only a weaker CPU shows is not found.
+"""
+
+import os
+import re
+from typing import Callable, Dict, List, NamedTuple, Tuple
+
+import pytest
+
+from rvtest import vm
+from rvtest.disk import SETUP
+from rvtest.guest import Guest
+from rvtest.machine import Machine
+from rvtest.report import Report, faults, parse
+from rvtest.stage import Stage
+
+LENGTH = int(os.environ.get('STORM_SECONDS', '60'))
+SEED = int(os.environ.get('STORM_SEED', '14'))
+KERNELS = vm.newest_unless_named
+SECONDS = 90
+
+# What is freed is overwritten, and looked at when it is allocated again.
+# Half of memory is for what can be moved, so that a block of it can be taken
+# offline.
+CHECKS = 'slub_debug=FZPU page_poison=1 init_on_alloc=0'
+MOVABLE = 'kernelcore=1022M'
+
+CGROUP = '/tmp/cgroup'
+
+# What a question may end with: the page, process or address is not there (any
+# more), the module is not, locks or memory are short.
+REFUSALS = {'ENXIO', 'ESRCH', 'EFAULT', 'ENOENT', 'EAGAIN', 'ENOMEM'}
+
+Note = Callable[[str], None]
+
+
+def prepare(guest: Guest) -> None:
+    """A disk, swap, KSM, and a cgroup that kills."""
+    guest.check(SETUP)
+    guest.check(f'mkdir -p {CGROUP}; mount -t cgroup2 cgroup {CGROUP}; '
+                f'echo +memory >{CGROUP}/cgroup.subtree_control; '
+                f'mkdir {CGROUP}/storm; echo 16M >{CGROUP}/storm/memory.max; '
+                f'echo 0 >{CGROUP}/storm/memory.swap.max')
+    guest.check('echo 100 >/sys/kernel/mm/ksm/sleep_millisecs; '
+                'echo 1 >/sys/kernel/mm/ksm/run')
+
+
+MACHINE = Machine(name='storm', memory_mb=2048, append=f'{CHECKS} {MOVABLE}',
+                  disks=True, parallel=True, prepare=prepare)
+
+
+class Stormy(NamedTuple):
+    """What was done how often and how often in vain, how questions ended, and
+    some answers."""
+
+    did: Dict[str, Tuple[int, int]]
+    asked: Dict[str, int]
+    answers: List[str]
+    kept: int       # address spaces that are left over
+    unloaded: bool
+
+
+def address_spaces(guest: Guest) -> int:
+    """How many the kernel has."""
+    guest.check('echo 1 >/sys/kernel/slab/mm_struct/shrink')
+    return int(guest.check("sed -n 's/^mm_struct *//p' /proc/slabinfo")
+               .split()[0])
+
+
+def rage(guest: Guest) -> Stormy:
+    """Let it, and look what is left."""
+    before = address_spaces(guest)
+    said = guest.check(f'storm {LENGTH} {SEED} /mnt', LENGTH + 120)
+    answers = guest.check(
+        'for file in /mnt/answer.*; do cat $file; echo ==; done', 120)
+    unloaded = guest.run('rmmod rmapviz && insmod /rmapviz.ko')
+    did = {name: (int(number), int(failed)) for name, number, failed in
+           re.findall(r'^did (\S+) (\d+) (\d+)$', said, re.MULTILINE)}
+    return Stormy(did, {name: int(number) for name, number in re.findall(
+        r'^asked (\S+) (\d+)$', said, re.MULTILINE)},
+        answers.split('==\n')[:-1], address_spaces(guest) - before,
+        not unloaded.status)
+
+
+@pytest.fixture
+def stormy(stage: Stage) -> Stormy:
+    """Once a kernel."""
+    return stage.record('the storm', lambda: rage(stage.guest))
+
+
+def test_everything_is_done_in_the_storm(stormy: Stormy, note: Note) -> None:
+    """And hardly anything always fails."""
+    note(', '.join(f'{name} {number - failed}' for name, (number, failed)
+                   in stormy.did.items()))
+    never = {name for name, (number, failed) in stormy.did.items()
+             if number == failed}
+    assert never <= {'block', 'soft-offline'}
+
+
+def test_questions_in_the_storm_are_answered_or_refused_as_documented(
+        stormy: Stormy, note: Note) -> None:
+    """By no other errno; and many are answered."""
+    note(f'{stormy.asked}')
+    assert set(stormy.asked) <= REFUSALS | {'ok'}
+    assert stormy.asked['ok'] > LENGTH
+
+
+def test_answers_in_the_storm_agree_with_the_schema_and_themselves(
+        stormy: Stormy, note: Note) -> None:
+    """Whole, though all has changed meanwhile."""
+    note(f'{len(stormy.answers)} answers')
+    assert len(stormy.answers) > 40
+    wrong = [(found, answer) for answer in stormy.answers
+             if (found := faults_of(answer))]
+    assert wrong[:3] == []
+
+
+def faults_of(answer: str) -> List[str]:
+    """What is wrong with one, if it has records."""
+    report: Report = parse(answer)
+    return faults(report, reuse=True) if 'anon_vmas' in report else []
+
+
+# What SLUB and page_poison write over what is free, in hex and as a number.
+FREE = [word for byte in ('6b', '5a', 'aa')
+        for word in (byte * 4, str(int(byte * 4, 16)),
+                     str(int(byte * 8, 16)))]
+
+
+def test_no_byte_of_free_memory_is_in_an_answer(stormy: Stormy) -> None:
+    """Each byte of a record is written before it is read."""
+    assert [(word, answer) for answer in stormy.answers for word in FREE
+            if word in answer][:1] == []
+
+
+def test_the_module_can_be_unloaded_when_the_storm_is_over(stormy: Stormy
+                                                           ) -> None:
+    """Nobody who was killed keeps it."""
+    assert stormy.unloaded
+
+
+def test_no_address_spaces_are_left_of_the_storm(stormy: Stormy, series: str,
+                                                 note: Note) -> None:
+    """Give or take the slab; hundreds have come and gone."""
+    if vm.is_debug(series):
+        pytest.skip('KASAN keeps what was freed for a while')
+    note(f'{stormy.kept} more than before')
+    assert stormy.kept < 10
