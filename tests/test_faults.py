@@ -1,6 +1,7 @@
 """Questions for which one allocation after the other fails.
 
-tests/kmod/rmapviz_fail.c refuses the module memory.
+tests/kmod/rmapviz_fail.c refuses the module memory.  A debug kernel can do
+that by itself, and to whatever the module calls as well.
 """
 
 import re
@@ -25,8 +26,18 @@ AT = '0x10000000000'    # where an actor's first region is
 # A file system that can be taken away.
 DISK = '/tmp/fs'
 
-# More allocations than a question makes.
-MANY = 300
+# More allocations than a question makes, with those of what it calls.
+MANY = 1000
+
+# Which allocations a debug kernel may let fail: those that can wait, too.  It
+# would show a trace of each.
+INJECT = '''
+    echo N >/sys/kernel/debug/failslab/ignore-gfp-wait
+    echo N >/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait
+    echo 0 >/sys/kernel/debug/fail_page_alloc/min-order
+    echo 0 >/sys/kernel/debug/failslab/verbose
+    echo 0 >/sys/kernel/debug/fail_page_alloc/verbose
+    '''
 
 # A page of a family, one of a file, and one of hugetlb.
 CROWD = '''
@@ -78,15 +89,24 @@ def steady(report: Report) -> Dict[str, Any]:
     return found
 
 
+def refusing(series: str, query: str) -> str:
+    """A command that asks while the $n-th allocation is refused; it fails if
+    there are fewer."""
+    if vm.is_debug(series):
+        return f"ask -f $n '{query} json' >/tmp/said 2>&1; [ $? != 3 ]"
+    return (f'echo $n >{PARAMETERS}/nth; '
+            f"ask '{query} json' >/tmp/said 2>&1; "
+            f'read failed <{PARAMETERS}/failed; echo 0 >{PARAMETERS}/nth; '
+            '[ $failed = 1 ]')
+
+
 def try_all(scene: Scene, query: str) -> Tried:
     """Until there is none left to refuse."""
     guest = scene.guest
     before = scene.ask(query)
-    output = guest.check(
-        f'for n in $(seq {MANY}); do echo $n >{PARAMETERS}/nth; '
-        f"ask '{query} json' >/tmp/said 2>&1; "
-        f'read failed <{PARAMETERS}/failed; echo 0 >{PARAMETERS}/nth; '
-        '[ $failed = 1 ] || break; echo "== $n"; cat /tmp/said; done', 300)
+    command = refusing(guest.series, query)
+    output = guest.check(f'for n in $(seq {MANY}); do {command} || break; '
+                         'echo "== $n"; cat /tmp/said; done', 300)
     tries = []
     for part in output.split('== ')[1:]:
         nth, _, said = part.partition('\n')
@@ -103,6 +123,8 @@ def memory_refused(guest: Guest) -> Iterator[None]:
         "sed -n 's/^rmapviz \\([0-9]*\\) .* \\(0x[0-9a-f]*\\).*/\\2 \\1/p' "
         '/proc/modules').split()
     guest.check(f'insmod /lib/rmapviz_fail.ko from={address} size={size}')
+    if vm.is_debug(guest.series):
+        guest.check('; '.join(INJECT.split('\n')[1:-1]))
     try:
         yield
     finally:

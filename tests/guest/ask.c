@@ -20,14 +20,15 @@
 
 #define RMAPVIZ "/sys/kernel/debug/rmapviz"
 
-enum { ANSWERED, REFUSED, TROUBLE };
+enum { ANSWERED, REFUSED, TROUBLE, SPARED };
 
 static const char usage[] =
 	"usage: ask QUERY...   ask one question; the words are joined by blanks\n"
 	"       ask -          one query a line on standard input\n"
 	"       ask -r FILE    write the bytes of FILE as they are\n"
 	"       ask -o FILE    only read another file\n"
-	"       ask -d CAP ... first drop a capability, by number\n";
+	"       ask -d CAP ... first drop a capability, by number\n"
+	"       ask -f N QUERY let the Nth allocation fail; status 3 if it has fewer\n";
 
 static int open_file(const char *name, int flags)
 {
@@ -124,6 +125,53 @@ static int ask_file(const char *name)
 	return ask(buf, len);
 }
 
+/* What is left to come of those that are counted; none any more after that. */
+static int disarm(int control)
+{
+	char left[16] = "";
+
+	if (pread(control, left, sizeof(left) - 1, 0) <= 0 ||
+	    pwrite(control, "0", 1, 0) != 1) {
+		perror("ask: fail-nth");
+		exit(TROUBLE);
+	}
+	return atoi(left);
+}
+
+/*
+ * Only what is done for the question is to fail: no page fault here, and no
+ * output.
+ */
+static int ask_failing(const char *nth, const char *query)
+{
+	static char answer[1 << 20];
+	int fd = open_rmapviz(), err, left;
+	int control = open_file("/proc/thread-self/fail-nth", O_RDWR);
+	size_t len = 0;
+	ssize_t n = 0;
+
+	memset(answer, 1, sizeof(answer));
+	if (pwrite(control, nth, strlen(nth), 0) < 0) {
+		perror("ask: fail-nth");
+		return TROUBLE;
+	}
+	err = put_query(fd, query, strlen(query));
+	while (!err && (n = read(fd, answer + len, sizeof(answer) - len)) > 0)
+		len += n;
+	if (n < 0)
+		err = errno;
+	left = disarm(control);
+	close(fd);
+	if (err)
+		fprintf(stderr, "ask: %s: %s (%s)\n", query, errname(err),
+			strerror(err));
+	else if (fwrite(answer, 1, len, stdout) != len)
+		return TROUBLE;
+	if (left)
+		return SPARED;
+	return err ? REFUSED : ANSWERED;
+}
+
 static int read_file(const char *name)
 {
 	return copy_answer(open_file(name, O_RDONLY)) ? TROUBLE : ANSWERED;
@@ -173,6 +221,8 @@ int main(int argc, char *argv[])
 		return ask_lines();
 	if (argc == 3 && !strcmp(argv[1], "-r"))
 		return ask_file(argv[2]);
+	if (argc == 4 && !strcmp(argv[1], "-f"))
+		return ask_failing(argv[2], argv[3]);
 	if (argc == 3 && !strcmp(argv[1], "-o"))
 		return read_file(argv[2]);
 	if (argc > 1 && argv[1][0] != '-')
