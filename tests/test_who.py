@@ -11,7 +11,7 @@ import pytest
 
 from rvtest.guest import Guest
 from rvtest.report import parse
-from rvtest.scene import FILE, Scene
+from rvtest.scene import FAMILIES, FILE, SURVEY, Scene
 from rvtest.vm import some_kernels
 from stories import slug
 
@@ -88,6 +88,8 @@ def run_as(guest: Guest, other: str, command: str) -> str:
     pytest.param(f'cat {FILE}', id='rmapviz-for-reading'),
     pytest.param(f'echo 1 >{FILE}', id='rmapviz-for-writing'),
     pytest.param(f'cat {ANSWER}', id='rmapviz_answer'),
+    pytest.param(f'head -c 1 {SURVEY}', id='rmapviz_survey'),
+    pytest.param(f'head -c 1 {FAMILIES}', id='rmapviz_families'),
     pytest.param(f'echo 1 >{PARAMETER}', id='parameter')))
 @each_other
 def test_nobody_but_root_may_ask(guest: Guest, other: str, told: str,
@@ -204,6 +206,20 @@ def test_no_frame_is_told_of_with_a_kernel_address(guest: Guest) -> None:
     assert int(guest.check('grep -c "^PFN 0x" /tmp/answers')) > 3000
 
 
+@pytest.mark.parametrize('name', (
+    pytest.param(SURVEY, id='rmapviz_survey'),
+    pytest.param(FAMILIES, id='rmapviz_families')))
+def test_no_line_of_a_listing_has_a_kernel_address(scene: Scene, name: str
+                                                   ) -> None:
+    """Whoever reads it."""
+    scene.story(CROWD)
+    guest = scene.guest
+    lines, found = guest.run(f"cat {name} | tee /tmp/lines | wc -l; "
+                             f"grep -c '{ADDRESS}' /tmp/lines").output.split()
+    assert int(lines) > 5
+    assert found == '0'
+
+
 # ---------------------------------------------------------- pid namespaces --
 
 def test_a_pid_is_that_of_the_namespace_of_who_asks(guest: Guest) -> None:
@@ -231,6 +247,18 @@ def test_processes_outside_of_the_namespace_are_shown_as_0(scene: Scene
     report = parse(output)
     assert ([mm['pid'] for mm in report['mms']], report['walk']['mapped']) \
         == ([0, 0], 2)
+
+
+def test_families_outside_of_the_namespace_are_not_listed(scene: Scene
+                                                          ) -> None:
+    """Those of the shell there, and of what it runs, are."""
+    scene.play('P map M 1\nP write M')
+    text = run_as(scene.guest, '-P', f'cat {FAMILIES}; :')
+    heading, *rest = text.splitlines()
+    column = heading.split().index('PID')
+    pids = {int(line.split()[column]) for line in rest}
+    assert 1 in pids and max(pids) < 10
+    assert scene.pids['P'] > 10
 
 
 def test_the_text_for_a_namespace_has_no_pid_from_outside(scene: Scene
