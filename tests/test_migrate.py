@@ -11,6 +11,7 @@ from typing import Callable, Iterator, List, NamedTuple, Tuple
 import pytest
 
 import stories
+from rmapviz_lib import target
 from rvtest import kpage, vm
 from rvtest.disk import disk_waits, impatient_writeback
 from rvtest.guest import Guest
@@ -140,6 +141,20 @@ def test_a_page_that_is_only_kept_by_a_pipe_keeps_its_block_online(
                'tell P vmspliceend')
     assert said == ('not now', reasons)
     assert line.endswith('it is only kept by who holds it')
+
+
+def test_the_command_finds_in_the_log_which_page_has_not_moved(
+        scene: Scene) -> None:
+    """Whatever the lines of this kernel look like."""
+    guest = scene.guest
+    scene.story('P map M 2\nP write M\nP vmsplice M 1')
+    pfn = scene.pfn('P', 'M', 1)
+    guest.check('dmesg -c >/dev/null')
+    go_offline(guest, pfn, lambda: guest.wait_for(
+        f'dmesg | grep -q "migrating pfn {pfn:x} "', 120),
+        'tell P vmspliceend')
+    found = target.of_lines(guest.check('dmesg').splitlines())
+    assert pfn in [frames.first for frames in found if frames.pages == 1]
 
 
 def test_a_page_that_is_locked_keeps_its_block_online(scene: Scene) -> None:
