@@ -1,4 +1,4 @@
-"""The packages: what is in them, and what dpkg makes of rmapviz-dkms."""
+"""The packages: what is in them, and what dpkg makes of them."""
 
 import fcntl
 import re
@@ -6,11 +6,11 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Set
+from typing import Callable, Dict, Iterator, List, NamedTuple, Set
 
 import pytest
 
-from rvtest.system import Done, Journey, Step, System, version
+from rvtest.system import BOOKS, Done, Journey, Step, System, version
 from rvtest.vm import TOP, VM, made, some_kernels, suites
 
 KERNELS = some_kernels
@@ -34,6 +34,13 @@ each_step = pytest.mark.parametrize('step', (*VERSIONS, 'purge'))
 each_target = pytest.mark.parametrize('target',
                                       ('dkms-install', 'dkms-uninstall'))
 
+# What dpkg writes to for a package of a command.
+COPIED = ('var', 'usr/share', 'usr/bin')
+COMMAND_STEPS = {
+    'before': ('--audit',), 'install': ('--install', '/tmp/first.deb'),
+    'upgrade': ('--install', '/tmp/higher.deb'),
+    'purge': ('--purge', COMMAND)}
+
 # What apt can choose from, with what Debian's packages provide.
 FLAVOURS = {'amd64': 'Provides: linux-headers-generic\n', 'cloud-amd64': '',
             'rt-amd64': ''}
@@ -52,12 +59,14 @@ Description: headers of a flavour
 
 class Packages(NamedTuple):
     """This version of the package, its files, and a higher version; and the
-    files of the package with the command."""
+    same of the package with the command."""
 
     first: Path
     tree: Path
     higher: Path
+    command_deb: Path
     command: Path
+    command_higher: Path
 
 
 def make_deb(scratch: Path) -> Path:
@@ -78,21 +87,42 @@ def unpack(deb: Path, tree: Path) -> Path:
     return tree
 
 
+def call_higher(*files: Path) -> None:
+    """Give another version where files name this one."""
+    for file in files:
+        file.write_text(file.read_text().replace(version(), HIGHER))
+
+
+def pack(tree: Path) -> Path:
+    """A package again of what was unpacked."""
+    deb = tree.with_suffix('.deb')
+    subprocess.run(['dpkg-deb', '--root-owner-group', '--build', tree, deb],
+                   check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL)
+    return deb
+
+
 def make_higher(deb: Path, scratch: Path) -> Path:
     """The same package with a higher version of the module."""
     tree = unpack(deb, scratch / 'higher')
     sources = tree / f'usr/src/rmapviz-{HIGHER}'
     (tree / f'usr/src/rmapviz-{version()}').rename(sources)
-    for file in [*(tree / 'DEBIAN').iterdir(), sources / 'dkms.conf']:
-        file.write_text(file.read_text().replace(version(), HIGHER))
+    call_higher(*(tree / 'DEBIAN').iterdir(), sources / 'dkms.conf')
     for file in sources.glob('*.[ch]'):
         file.unlink()
     (sources / 'Kbuild').write_text('obj-m := rmapviz.o\n')
     (sources / 'rmapviz.c').write_text(STUB)
-    subprocess.run(['dpkg-deb', '--root-owner-group', '--build', tree,
-                    scratch / 'higher.deb'], check=True,
-                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    return scratch / 'higher.deb'
+    return pack(tree)
+
+
+def make_higher_command(deb: Path, scratch: Path) -> Path:
+    """The same package with a higher version of the command, which has a
+    module more and lacks its completion."""
+    tree = unpack(deb, scratch / 'command-higher')
+    call_higher(tree / 'DEBIAN/control')
+    (tree / 'usr/share/rmapviz/rmapviz_lib/new.py').write_text('')
+    (tree / 'usr/share/bash-completion/completions/rmapviz').unlink()
+    return pack(tree)
 
 
 @pytest.fixture(scope='module')
@@ -101,10 +131,11 @@ def packages() -> Iterator[Packages]:
     with tempfile.TemporaryDirectory(prefix='rmapviz-deb.') as name:
         scratch = Path(name)
         deb = make_deb(scratch)
+        command = scratch / f'{COMMAND}_{version()}_all.deb'
         yield Packages(deb, unpack(deb, scratch / 'tree'),
-                       make_higher(deb, scratch), unpack(
-                           scratch / f'{COMMAND}_{version()}_all.deb',
-                           scratch / 'command'))
+                       make_higher(deb, scratch), command,
+                       unpack(command, scratch / 'command'),
+                       make_higher_command(command, scratch))
 
 
 # ---------------------------------------------------------------- its files --
@@ -176,8 +207,7 @@ def test_lintian_has_nothing_to_say_of_the_packages(packages: Packages
     """Neither errors nor warnings."""
     done = subprocess.run(
         ['lintian', '--allow-root', '--fail-on', 'error,warning',
-         packages.first, packages.first.with_name(
-             f'{COMMAND}_{version()}_all.deb')],
+         packages.first, packages.command_deb],
         check=False, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT)
     assert (done.returncode, done.stdout) == (0, '')
@@ -297,6 +327,115 @@ def test_modprobe_finds_nothing_after_a_purge(journey: Journey) -> None:
 def test_a_purge_leaves_nothing(journey: Journey) -> None:
     """No file and no directory that was not there before."""
     assert sorted(journey.after('purge').files ^ journey.before.files) == []
+
+
+# ------------------------------------------------ the package of a command --
+
+class After(NamedTuple):
+    """What a step of dpkg has said, what it says of the package, what the
+    command then does, and all files that there are."""
+
+    dpkg: Done
+    status: str
+    picture: Done
+    question: Done
+    files: Set[str]
+
+
+def in_copy(root: Path, scratch: Path, packages: Packages
+            ) -> Callable[..., Done]:
+    """A way to run commands in a root in which dpkg can write, as far as a
+    command is concerned."""
+    binds: List[str] = []
+    for name in COPIED:
+        shutil.copytree(root / name, scratch / name, symlinks=True)
+        binds += ['--bind', str(scratch / name), f'/{name}']
+    for deb, name in ((packages.command_deb, 'first'),
+                      (packages.command_higher, 'higher')):
+        binds += ['--ro-bind', str(deb), f'/tmp/{name}.deb']
+
+    def run(*command: str) -> Done:
+        return subprocess.run(
+            [VM / 'in-root', root, *binds, '--ro-bind', TOP / 'tests/data',
+             '/mnt', '--setenv', 'PYTHONDONTWRITEBYTECODE', '1', *command],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, check=False)
+    return run
+
+
+def look_at_command(run: Callable[..., Done], scratch: Path, *dpkg: str
+                    ) -> After:
+    """Let dpkg do something, and see what there is."""
+    done = run('dpkg', *dpkg)
+    status = run('dpkg-query', '-W', '-f',
+                 '${db:Status-Status} ${Version}', COMMAND)
+    return After(
+        done, 'unknown' if status.returncode else status.stdout,
+        run('sh', '-c', 'rmapviz draw --dot /mnt/reports/anon.json'),
+        run('sh', '-c', 'rmapviz why 0x100'),
+        {str(path.relative_to(scratch)) for name in COPIED
+         for path in (scratch / name).rglob('*')})
+
+
+@pytest.fixture(scope='module')
+def commands(series: str, packages: Packages) -> Dict[str, After]:
+    """Installed, upgraded and purged, by somebody who has no compiler and no
+    DKMS."""
+    root = made('tool-root', 'server', suites(series)[0])
+    with tempfile.TemporaryDirectory(prefix='rmapviz-deb.') as name:
+        scratch = Path(name)
+        run = in_copy(root, scratch, packages)
+        return {step: look_at_command(run, scratch, *words)
+                for step, words in COMMAND_STEPS.items()}
+
+
+@pytest.mark.parametrize('step', COMMAND_STEPS)
+def test_dpkg_installs_upgrades_and_purges_the_command(
+        commands: Dict[str, After], step: str) -> None:
+    """Its status is 0."""
+    assert commands[step].dpkg.returncode == 0, commands[step].dpkg.stdout
+
+
+@each_version
+def test_dpkg_has_the_version_of_the_command(commands: Dict[str, After],
+                                             step: str) -> None:
+    """And it is installed."""
+    assert commands[step].status == f'installed {VERSIONS[step]}'
+
+
+@each_version
+def test_the_command_that_dpkg_has_installed_works(
+        commands: Dict[str, After], step: str) -> None:
+    """By its name: it draws a report, and says what it lacks for a question.
+    """
+    after = commands[step]
+    assert after.picture.stdout.startswith('digraph rmapviz {')
+    assert after.question.returncode == 2
+    assert len(after.question.stdout.splitlines()) == 1
+
+
+def test_an_upgrade_takes_away_what_a_new_command_has_not(
+        commands: Dict[str, After]) -> None:
+    """And brings what it has more."""
+    was, now = commands['install'].files, commands['upgrade'].files
+    library = 'usr/share/rmapviz/rmapviz_lib'
+    completion = 'usr/share/bash-completion/completions/rmapviz'
+    assert was - now - of_books(was) == {completion}
+    assert now - was - of_books(now) == {f'{library}/new.py'}
+
+
+def test_a_purge_leaves_nothing_of_the_command(commands: Dict[str, After]
+                                               ) -> None:
+    """No file and no directory, and dpkg has forgotten it."""
+    was, now = commands['before'].files, commands['purge'].files
+    assert commands['purge'].status == 'unknown'
+    assert (was ^ now) - of_books(was | now) == set()
+    assert commands['purge'].question.returncode == 127
+
+
+def of_books(files: Set[str]) -> Set[str]:
+    """Those that dpkg keeps for itself."""
+    return set(filter(BOOKS.match, files))
 
 
 # ---------------------------------------------------------------------- apt --

@@ -20,8 +20,8 @@ from .vm import TOP, VM, is_debug, kernels, release, root, suites
 _OWN = {'dkms/mok.key', 'dkms/mok.pub', 'dkms/dkms_dbversion'}
 
 # What dpkg and debconf write to whatever they do.
-_BOOKS = re.compile(r'var/(log|cache/debconf|lib/dpkg/(lock|triggers|info$'
-                    r'|updates$|[a-z]+-old$|available$))')
+BOOKS = re.compile(r'var/(log|cache/debconf|lib/dpkg/(lock|triggers|info$'
+                   r'|updates$|[a-z]+-old$|available$))')
 
 # Which files of a kernel's headers know its name.
 _NAMED = ('Makefile', '.kernelvariables', 'include/generated/utsrelease.h',
@@ -189,7 +189,7 @@ class System:
         there = {str(path.relative_to(self.scratch))
                  for name in ('modules', 'src', 'dkms', 'var', 'share')
                  for path in (self.scratch / name).rglob('*')}
-        return {name for name in there - _OWN if not _BOOKS.match(name)}
+        return {name for name in there - _OWN if not BOOKS.match(name)}
 
     def modinfo(self, kernel: str) -> Dict[str, str]:
         """The module as modprobe would find it; nothing without one."""
