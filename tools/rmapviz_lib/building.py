@@ -2,11 +2,13 @@
 
 A column is a VMA, or many that are alike; a floor has the anon_vmas of a
 level.  Columns stand as a walk through the tree of anon_vmas comes to their
-owners, so that the tree of an anon_vma, which is what a walk for its pages
-visits, is a run of neighbours on its floor.
+owners.  So the tree of an anon_vma, which is what a walk for its pages visits,
+is a run of neighbours on its floor, but where a fork used an anon_vma again
+whose owner had left: then its column has AVCs to anon_vmas below its own.
 """
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
+                    Set, Tuple)
 
 from . import report as reports
 from .report import PAGE, Record, Report
@@ -24,7 +26,7 @@ class Column(NamedTuple):
 
     vma: int
     members: Tuple[int, ...]
-    chain: Tuple[int, ...]      # anon_vmas, the root's floor first
+    chain: Tuple[int, ...]      # anon_vmas that it has AVCs to, by level
 
 
 class Floor(NamedTuple):
@@ -34,124 +36,197 @@ class Floor(NamedTuple):
     avs: Tuple[Tuple[int, int], ...]    # anon_vma, place: index of a column
 
 
+class Family:
+    """The records of a report, by those that they belong to."""
+
+    def __init__(self, report: Report) -> None:
+        self.avs: List[Record] = report['anon_vmas']
+        self.vmas: List[Record] = report['vmas']
+        self.own: Dict[Optional[int], List[int]] = {}
+        for i, vma in enumerate(self.vmas):
+            self.own.setdefault(vma['anon_vma'], []).append(i)
+        self.children: Dict[Optional[int], List[int]] = {}
+        for i in range(len(self.avs)):
+            self.children.setdefault(self.parent(i), []).append(i)
+        self.entries: Dict[int, List[Record]] = {}
+        for pte in report['ptes']:
+            if pte['vma'] is not None:
+                self.entries.setdefault(pte['vma'], []).append(pte)
+        self.joined: Dict[int, Set[int]] = {}
+        for avc in report['avcs']:
+            if avc['vma'] is not None and avc['anon_vma'] is not None:
+                self.joined.setdefault(avc['vma'], set()).add(avc['anon_vma'])
+
+    def parent(self, av: int) -> Optional[int]:
+        """The anon_vma above one; None for a root."""
+        parent: Optional[int] = self.avs[av]['parent']
+        return None if parent == av else parent
+
+
+class Likeness:
+    """What records have in common that are drawn as one: equal numbers."""
+
+    def __init__(self, report: Report, family: Family) -> None:
+        self._report = report
+        self._family = family
+        self._numbers: Dict[Any, int] = {}
+        self._first, self._size, self._depth = self._tree()
+        # those that a VMA is joined to that is not of their own tree
+        self._crossed = {av for vma, avs in family.joined.items()
+                         for av in avs if self._steps(vma, av) is None}
+        self.vmas = [self._number(self._vma(i))
+                     for i in range(len(family.vmas))]
+        self.avs = self._subtrees()
+
+    def _number(self, key: Any) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
+
+    def _tree(self) -> Tuple[List[int], List[int], List[int]]:
+        """Of each anon_vma: its place in a walk, how many are in its tree,
+        and how many are above it.
+
+        Parents stand before their children in a report.
+        """
+        parents = [self._family.parent(i)
+                   for i in range(len(self._family.avs))]
+        size = [1] * len(parents)
+        for i in reversed(range(len(parents))):
+            parent = parents[i]
+            if parent is not None:
+                size[parent] += size[i]
+        first, depth = [0] * len(parents), [0] * len(parents)
+        free = [0] * len(parents)       # the next place in its tree
+        roots = 0
+        for i, parent in enumerate(parents):
+            if parent is None:
+                first[i], roots = roots, roots + size[i]
+            else:
+                first[i], depth[i] = free[parent], depth[parent] + 1
+                free[parent] += size[i]
+            free[i] = first[i] + 1
+        return first, size, depth
+
+    def _steps(self, vma: int, av: int) -> Optional[int]:
+        """How far an anon_vma is above that of a VMA, if it is."""
+        own = self._family.vmas[vma]['anon_vma']
+        if own is None or not 0 <= self._first[own] - self._first[av] \
+                < self._size[av]:
+            return None
+        return self._depth[own] - self._depth[av]
+
+    def _vma(self, index: int) -> Tuple[Any, ...]:
+        """All that is said of a VMA, but who and where it is."""
+        vma = self._family.vmas[index]
+        mm = reports.mm_of(self._report, vma)
+        start, end = int(vma['start'], 16), int(vma['end'], 16)
+        steps = ((av, self._steps(index, av))
+                 for av in self._family.joined.get(index, ()))
+        unmap = vma.get('unmap')
+        return (stem(reports.comm(mm)) if mm else '', end - start,
+                vma['perms'], vma['pgoff'], vma['name'], reports.outcome(vma),
+                None if unmap is None else tuple(unmap),
+                frozenset((None, up) if up is not None else (av, None)
+                          for av, up in steps),
+                tuple(_entry(pte, start)
+                      for pte in self._family.entries.get(index, ())))
+
+    def _subtrees(self) -> List[int]:
+        """Of each anon_vma with all that hangs under it."""
+        keys = [0] * len(self._family.avs)
+        for i in reversed(range(len(keys))):
+            av = self._family.avs[i]
+            keys[i] = self._number((
+                av['level'], av['on_page'], av['refcount'], av['children'],
+                av['active_vmas'], i if i in self._crossed else None,
+                tuple(sorted(self.vmas[vma]
+                             for vma in self._family.own.get(i, ()))),
+                tuple(sorted(keys[child]
+                             for child in self._family.children.get(i, ())))))
+        return keys
+
+
+def _entry(pte: Record, start: int) -> Tuple[Any, ...]:
+    """All that is said of an entry, in a VMA that starts there."""
+    return (int(pte['addr'], 16) - start, pte['level'], pte['pages'],
+            pte['pfn'], pte['value'], tuple(pte['flags']))
+
+
 class Building:
     """What there is to draw."""
 
     def __init__(self, report: Report, unfold: bool = False) -> None:
         self.report = report
-        self._own: Dict[Optional[int], List[int]] = {}
-        for i, vma in enumerate(report['vmas']):
-            self._own.setdefault(vma['anon_vma'], []).append(i)
-        self._children: Dict[int, List[int]] = {}
-        for i, av in enumerate(report['anon_vmas']):
-            if av['parent'] not in (None, i):
-                self._children.setdefault(av['parent'], []).append(i)
-        self.entries: Dict[int, List[Record]] = {}
-        for pte in report['ptes']:
-            if pte['vma'] is not None:
-                self.entries.setdefault(pte['vma'], []).append(pte)
-        self._fold = not unfold and len(report['vmas']) > SMALL
-        self._keys = self._subtree_keys() if self._fold else {}
+        self._family = Family(report)
+        self.entries = self._family.entries
+        # nothing is like anything else if nothing is to be folded
+        self._like_vmas: Sequence[int] = range(len(report['vmas']))
+        self._like_avs: Sequence[int] = range(len(report['anon_vmas']))
+        if not unfold and len(report['vmas']) > SMALL:
+            like = Likeness(report, self._family)
+            self._like_vmas, self._like_avs = like.vmas, like.avs
         self.like_av: Dict[int, List[int]] = {}
-        self.columns = list(self._columns())
+        groups = list(self._groups())
+        self._stands_for = {av: first for first, alike in self.like_av.items()
+                            for av in alike}
+        self.columns = [Column(group[0], tuple(group), self._chain(group[0]))
+                        for group in groups]
         self.floors = list(self._floors())
 
-    # -------------------------------------------------------- what is alike --
+    # -------------------------------------------------------------- columns --
 
-    def _vma_key(self, index: int) -> Tuple[Any, ...]:
-        """What two VMAs have in common that are drawn as one."""
-        vma = self.report['vmas'][index]
-        mm = reports.mm_of(self.report, vma)
-        start, end = int(vma['start'], 16), int(vma['end'], 16)
-        return (stem(reports.comm(mm)) if mm else '', end - start,
-                vma['perms'], vma['name'] or '', reports.outcome(vma),
-                tuple((int(pte['addr'], 16) - start, pte['level'],
-                       pte['pages']) for pte in self.entries.get(index, ())))
+    def _groups(self) -> Iterator[List[int]]:
+        """VMAs that are alike, in the order of columns."""
+        for same in self._alike(self._family.children.get(None, ()),
+                                self._like_avs, 1):
+            yield from self._tree(same)
+        yield from self._alike(self._family.own.get(None, ()),
+                               self._like_vmas, 1)
 
-    def _subtree_keys(self) -> Dict[int, Any]:
-        """For each anon_vma what it has in common with those alike.
+    def _tree(self, same: List[int]) -> Iterator[List[int]]:
+        """Of like anon_vmas the VMAs first, then their trees.
 
-        A key is a number: equal for equal trees.  Parents stand before their
-        children in a report.
+        Not by recursion: a chain of forks can be longer than Python's stack.
         """
-        numbers: Dict[Any, int] = {}
-        keys: Dict[int, int] = {}
-        for i in reversed(range(len(self.report['anon_vmas']))):
-            key = (self.report['anon_vmas'][i]['on_page'],
-                   tuple(sorted(map(self._vma_key, self._own.get(i, ())))),
-                   tuple(sorted(keys[child]
-                                for child in self._children.get(i, ()))))
-            keys[i] = numbers.setdefault(key, len(numbers))
-        return keys
+        todo = [same]
+        while todo:
+            alike = todo.pop()
+            self.like_av[alike[0]] = alike
+            yield from self._alike(
+                [vma for av in alike for vma in self._family.own.get(av, ())],
+                self._like_vmas, len(alike))
+            groups = list(self._alike(
+                [child for av in alike
+                 for child in self._family.children.get(av, ())],
+                self._like_avs, len(alike)))
+            todo += reversed(groups)
 
-    def _grouped(self, items: List[int], keys: List[Any]
-                 ) -> Iterator[List[int]]:
-        """Items that are alike together, if they are many."""
-        groups: Dict[Any, List[int]] = {}
-        for item, key in zip(items, keys):
-            groups.setdefault(key, []).append(item)
+    @staticmethod
+    def _alike(items: Sequence[int], keys: Sequence[int], times: int
+               ) -> Iterator[List[int]]:
+        """Items of equal keys together, if they are many, and always below
+        what is folded."""
+        groups: Dict[int, List[int]] = {}
+        for item in items:
+            groups.setdefault(keys[item], []).append(item)
         for group in groups.values():
-            if self._fold and len(group) >= ALIKE:
+            if times > 1 or len(group) >= ALIKE:
                 yield group
             else:
                 for item in group:
                     yield [item]
 
-    # -------------------------------------------------------------- columns --
+    def _chain(self, vma: int) -> Tuple[int, ...]:
+        """The anon_vmas that a VMA is joined to, the root's floor first."""
+        avs = {self._stands_for[av]
+               for av in self._family.joined.get(vma, ())}
+        return tuple(sorted(avs, key=lambda av: (
+            self._family.avs[av]['level'], av)))
 
-    def _columns(self) -> Iterator[Column]:
-        roots = [i for i, av in enumerate(self.report['anon_vmas'])
-                 if av['parent'] in (None, i)]
-        for same in self._grouped(roots, [self._keys.get(i) for i in roots]):
-            yield from self._tree(same, ())
-        rest = self._own.get(None, [])
-        for same in self._grouped(rest, [self._vma_key(i) for i in rest]):
-            yield Column(same[0], tuple(same), ())
-
-    def _tree(self, same: List[int], above: Tuple[int, ...]
-              ) -> Iterator[Column]:
-        """Columns of like anon_vmas, their VMAs first, then their trees.
-
-        Not by recursion: a chain of forks can be longer than Python's stack.
-        """
-        todo = [(same, above)]
-        while todo:
-            alike, path = todo.pop()
-            chain = (*path, alike[0])
-            self.like_av[alike[0]] = alike
-            vmas = [vma for av in alike for vma in self._own.get(av, ())]
-            for group in self._together(vmas, len(alike)):
-                yield Column(group[0], tuple(group), chain)
-            children = [child for av in alike
-                        for child in self._children.get(av, ())]
-            groups = list(self._together_avs(children, len(alike)))
-            todo += [(group, chain) for group in reversed(groups)]
-
-    def _together(self, vmas: List[int], times: int) -> Iterator[List[int]]:
-        if times > 1 or self._fold:
-            yield from self._all_alike(
-                vmas, [self._vma_key(vma) for vma in vmas], times)
-        else:
-            yield from ([vma] for vma in vmas)
-
-    def _together_avs(self, avs: List[int], times: int
-                      ) -> Iterator[List[int]]:
-        if self._fold:
-            yield from self._all_alike(
-                avs, [self._keys[av] for av in avs], times)
-        else:
-            yield from ([av] for av in avs)
-
-    def _all_alike(self, items: List[int], keys: List[Any], times: int
-                   ) -> Iterator[List[int]]:
-        """Below what is folded everything is, else what is many."""
-        if times == 1:
-            yield from self._grouped(items, keys)
-            return
-        groups: Dict[Any, List[int]] = {}
-        for item, key in zip(items, keys):
-            groups.setdefault(key, []).append(item)
-        yield from groups.values()
+    def joined(self, vma: int, av: int) -> List[int]:
+        """Those that a VMA is joined to of the anon_vmas that one stands
+        for."""
+        return sorted(other for other in self._family.joined.get(vma, ())
+                      if self._stands_for[other] == av)
 
     # --------------------------------------------------------------- floors --
 

@@ -1,6 +1,6 @@
 """What changes from one report to the next, in sentences."""
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import compare
 
@@ -8,7 +8,7 @@ from . import report as reports
 from .failure import Failure
 from .page import Step
 from .report import Report
-from .words import hexa, plain
+from .words import count, hexa, plain
 
 
 def between(first: Report, second: Report) -> List[str]:
@@ -20,9 +20,45 @@ def between(first: Report, second: Report) -> List[str]:
         if reports.is_brief(report):
             raise Failure('a report with brief has no records to compare')
     try:
-        return compare.differences(first, second)
+        return [*_left_out(first, second), *compare.differences(
+            _comparable(first), _comparable(second))]
     except compare.Unusable as error:
         raise Failure(f'they cannot be compared: {error}') from None
+
+
+def _is_placed(record: Dict[str, Any]) -> bool:
+    """Whether what an AVC or an entry belongs to did fit into the report."""
+    return record['vma'] is not None and record.get('anon_vma', 0) is not None
+
+
+def _comparable(report: Report) -> Report:
+    """A report all of whose records can be told by what they belong to.
+
+    A VMA whose address space did not fit is in process ?.
+    """
+    unknown = len(report['mms'])
+    if all(vma['mm'] is not None for vma in report['vmas']):
+        mms = report['mms']
+    else:
+        mms = [*report['mms'], {'pid': '?'}]
+    return {**report, 'mms': mms, 'vmas': [
+        {**vma, 'mm': unknown if vma['mm'] is None else vma['mm']}
+        for vma in report['vmas']],
+        **{table: [*filter(_is_placed, report[table])]
+           for table in ('avcs', 'ptes')}}
+
+
+def _left_out(first: Report, second: Report) -> List[str]:
+    """How many records cannot be compared, where they are not as many."""
+    found = []
+    for what, table in ('AVC', 'avcs'), ('entry', 'ptes'):
+        old, new = (sum(not _is_placed(record) for record in report[table])
+                    for report in (first, second))
+        things = 'entries' if what == 'entry' else ''
+        if old != new:
+            found.append(f'{count(old, what, things)} of what did not fit in '
+                         f'the first, {new:,} in the second')
+    return found
 
 
 def story(told: Sequence[Tuple[str, Report]]) -> List[Step]:
@@ -63,8 +99,8 @@ def _count(what: str, old: int, new: int) -> List[str]:
 
 
 def _came_and_went(before: Report, after: Report) -> List[str]:
-    """Address spaces, by pid."""
-    old, new = ({mm['pid']: mm for mm in report['mms']}
+    """Address spaces, by pid; 0 is that of those that nobody has now."""
+    old, new = ({mm['pid']: mm for mm in report['mms'] if mm['pid']}
                 for report in (before, after))
     return [f'{reports.comm(old[pid])} ({pid}) went'
             for pid in sorted(old.keys() - new.keys())] \

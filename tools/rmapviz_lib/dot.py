@@ -1,8 +1,8 @@
 """A building as a graph in the language of Graphviz, which lays it out.
 
 Every look can be told from the others in black and white: by border and shape.
-Names are escaped twice: what cannot be printed by plain(), what means
-something to Graphviz by _text().
+All words pass _text(), whoever wrote them: nothing in them has an effect on
+Graphviz, on a terminal or on what reads the picture.
 """
 
 import html
@@ -14,7 +14,7 @@ from . import report as reports
 from .building import Building, Column, range_of, would_be_at
 from .failure import Failure
 from .report import Record, Report
-from .words import count, hexa, kernel_name, shortened
+from .words import count, hexa, kernel_name, plain, shortened
 
 # Looks: attributes of nodes, by class.
 LOOKS = {
@@ -47,13 +47,17 @@ LOOKS = {
 # a font that is wide: where it is not to be had, others fit its boxes
 _SHARED = 'fontname="DejaVu Sans,Verdana,sans-serif"'
 
-# How long names are in a picture; the HTML page shows them whole.
-NAME, PATH = 20, 34
+# Of words that are in no box: page.css knows them by it.
+_INK = '#1d2733'
+
+# How long names and lines are in a picture; the HTML page shows them whole.
+# Graphviz cannot take lines of several thousand letters.
+NAME, PATH, LINE = 20, 34, 200
 
 
 def _text(words: str) -> str:
-    """Words in a label, whatever is in them."""
-    return html.escape(words, quote=True)
+    """Words in a label, whatever is in them, also nothing."""
+    return html.escape(shortened(plain(words), LINE), quote=True) or ' '
 
 
 def _label(lines: Sequence[Tuple[str, str]]) -> str:
@@ -128,7 +132,7 @@ class Graph:
         if entries and self.report['page']:
             huge = any(pte['level'] != 'pte' for pte in entries)
             self._node(f'pte{i}', 'pte huge' if huge else 'pte',
-                       entry_lines(entries, len(column.members)),
+                       self._entry_lines(column),
                        vmas=list(column.members))
             self._edge('page', f'pte{i}', 'maps', 'dir=back, penwidth=1.5')
             self._edge(f'pte{i}', f'vma{i}', 'of', 'arrowhead=none, weight=9')
@@ -138,7 +142,7 @@ class Graph:
             self.lines.append(f'title -> vma{i} [style=invis];')
         before = f'vma{i}'
         for av in column.chain:
-            own = av == column.chain[-1]
+            own = vma['anon_vma'] in self.building.like_av[av]
             name = f'avc{i}_{av}'
             self._node(name, 'avc own' if own else 'avc bridge',
                        [('small', self._avc_name(i, av, own))],
@@ -156,7 +160,7 @@ class Graph:
         vma = self.report['vmas'][column.vma]
         start, end, agree = range_of(self.report, column)
         lines = [('bold', self._who(column)),
-                 ('small', f'{_names("VMA", column.members)}  '
+                 ('small', f'{names("VMA", column.members)}  '
                   f"{vma['perms']}")]
         lines.append(('small', f'{start:x}-{end:x}' if agree else
                       f'{hexa(end - start)} bytes, at several addresses'))
@@ -169,18 +173,37 @@ class Graph:
             at = would_be_at(self.report, vma)
             if at is not None and agree and not vma['mapped']:
                 lines.append(('small', f'would be at {at:x}'))
+            # that it was referenced its entries say
+            stays = [word for word in vma.get('unmap') or ()
+                     if word != 'referenced']
+            if stays:
+                lines.append(('small', f"keeps it: {', '.join(stays)}"))
+        return lines
+
+    def _entry_lines(self, column: Column) -> List[Tuple[str, str]]:
+        """The entries of a VMA, or of each of some."""
+        entries = self.building.entries[column.vma]
+        start, _, agree = range_of(self.report, column)
+        lines = []
+        for pte in entries[:3]:
+            pages = f" x{pte['pages']}" if pte['pages'] > 1 else ''
+            lines.append(('small', f"{pte['level'].upper()} at "
+                          f'{entry_at(pte, start, agree)}{pages}'))
+            lines.append(('small', shown_flags(pte)))
+        if len(entries) > 3:
+            lines.append(('small', f'and {len(entries) - 3:,} more'))
+        if len(column.members) > 1:
+            lines.append(('small', f'in each of {len(column.members):,}'))
         return lines
 
     def _who(self, column: Column) -> str:
         mms = [reports.mm_of(self.report, self.report['vmas'][i])
                for i in column.members]
-        names = [shortened(reports.comm(mm), NAME) if mm else '?'
-                 for mm in mms]
-        pids = sorted(mm['pid'] for mm in mms if mm)
-        if len(column.members) == 1:
-            return f'{names[0]} ({pids[0] if pids else "?"})'
-        return f'{names[0]} and {len(names) - 1} alike ' \
-            f'({pids[0]}..{pids[-1]})' if pids else names[0]
+        name = shortened(reports.comm(mms[0]), NAME) if mms[0] else '?'
+        pids = sorted(mm['pid'] for mm in mms if mm) or ['?']
+        if len(mms) == 1:
+            return f'{name} ({pids[0]})'
+        return f'{name} and {len(mms) - 1:,} alike ({pids[0]}..{pids[-1]})'
 
     def _floors(self) -> None:
         for floor in self.building.floors:
@@ -190,15 +213,21 @@ class Graph:
     def _av(self, av: int) -> None:
         record = self.report['anon_vmas'][av]
         alike = self.building.like_av.get(av, [av])
-        lines = [('bold', _names('AV', alike)),
+        lines = [('bold', names('AV', alike)),
                  ('small', f"refcount {record['refcount']}, "
                   f"{count(record['children'], 'child', 'children')}")]
         if record['parent'] not in (None, av):
-            lines.append(('small', f"child of AV{record['parent']}"))
+            lines.append(('small', self._child_of(record['parent'])))
         if record['on_page']:
             lines.append(('small', 'the page points here'))
         self._node(f'av{av}', 'av onpage' if record['on_page'] else 'av',
                    lines, avs=alike)
+
+    def _child_of(self, parent: int) -> str:
+        """Whose child an anon_vma is, or are those that are alike."""
+        above = self.building.like_av.get(parent, [parent])
+        return f"child{'ren' if len(above) > 1 else ''} of " \
+            f"{names('AV', above)}"
 
     # ---------------------------------------------------------------- order --
 
@@ -225,19 +254,25 @@ class Graph:
             self.lines.append(f'{a} -> {b} [style=invis];')
 
     def _floor_order(self, avs: Sequence[Tuple[int, int]]) -> None:
-        """Each anon_vma, and joined to it the AVCs of its tree."""
-        places: Dict[int, List[int]] = {}
+        """Each anon_vma, and joined to it the AVCs of its tree.
+
+        In a column those come first whose line is under way, so that it does
+        not cross a new one.
+        """
+        starts: Dict[int, List[int]] = {}
         for av, place in avs:
-            places.setdefault(place, []).append(av)
-        here = {av for av, _ in avs}
+            starts.setdefault(place, []).append(av)
         names: List[str] = []
         last: Dict[int, str] = {}
         for i, column in enumerate([*self.building.columns, None]):
-            for av in places.get(i, ()):
-                names.append(f'av{av}')
-                last[av] = f'av{av}'
-            for av in column.chain if column else ():
-                if av in here:
+            new = starts.get(i, [])
+            joined = [av for av in column.chain if av in last] \
+                if column else []
+            for av in joined + new:
+                if av in new:
+                    names.append(f'av{av}')
+                    last[av] = names[-1]
+                if column and av in column.chain:
                     names.append(f'avc{i}_{av}')
                     self._edge(last[av], names[-1], 'tree',
                                'arrowhead=none, color="#2c5c94", '
@@ -299,7 +334,7 @@ class Graph:
         return f"{who} at {str(entry.get('addr')):.18}"
 
 
-def _names(kind: str, numbers: Sequence[int]) -> str:
+def names(kind: str, numbers: Sequence[int]) -> str:
     """One record, or many that are alike."""
     if len(numbers) == 1:
         return f'{kind}{numbers[0]}'
@@ -321,19 +356,11 @@ def page_lines(page: Record) -> List[Tuple[str, str]]:
     return lines
 
 
-def entry_lines(entries: List[Record], times: int) -> List[Tuple[str, str]]:
-    """The entries of a VMA, or of each of some."""
-    lines = []
-    for pte in entries[:3]:
-        pages = f" x{pte['pages']}" if pte['pages'] > 1 else ''
-        lines.append(('small', f"{pte['level'].upper()} at "
-                      f"{int(pte['addr'], 16):x}{pages}"))
-        lines.append(('small', shown_flags(pte)))
-    if len(entries) > 3:
-        lines.append(('small', f'and {len(entries) - 3:,} more'))
-    if times > 1:
-        lines.append(('small', f'in each of {times:,}'))
-    return lines
+def entry_at(pte: Record, start: int, agree: bool) -> str:
+    """Where an entry maps its page; in VMAs at several addresses, from their
+    start."""
+    at = int(pte['addr'], 16)
+    return f'{at:x}' if agree else f'start + {at - start:x}'
 
 
 def shown_flags(pte: Record) -> str:
@@ -348,7 +375,7 @@ def title_lines(report: Report) -> List[Tuple[str, str]]:
     page = report['page']
     kernel = f"Linux {shortened(kernel_name(report['kernel']), 60)}"
     if not page:
-        return [('bold', f"{kernel}: {shortened(report['query'], 40)}")]
+        return [('bold', f"{kernel}: {shortened(plain(report['query']), 40)}")]
     of_file = f" {shortened(kernel_name(page['file']), 50)}" \
         if page['file'] else ''
     said = (report.get('migrate') or {}).get('verdict')
@@ -367,18 +394,20 @@ def title_lines(report: Report) -> List[Tuple[str, str]]:
 # --------------------------------------------------------- around the graph --
 
 def _head(building: Building) -> str:
-    hidden = building.hidden()
-    note = f'{count(hidden, "VMA")} of {len(building.report["vmas"]):,} ' \
-        'are drawn by one that is like them' if hidden else ''
+    hidden, lost = building.hidden(), building.report['walk']['lost']
+    notes = [f'{count(hidden, "VMA")} of {len(building.report["vmas"]):,} '
+             'are drawn by one that is like them'] if hidden else []
+    if lost:
+        notes.append(f'{count(lost, "record")} did not fit into the report')
     return f'''  graph [{_SHARED}, fontsize=11, rankdir=TB, newrank=true,
     nodesep=0.22, ranksep=0.35, labelloc=b, pad=0.2,
-    label={_legend(building, note)}];
+    label={_legend(building, notes)}];
   node [{_SHARED}, fontsize=13, margin="0.08,0.04"];
   edge [{_SHARED}, fontsize=11];
 '''
 
 
-def _legend(building: Building, note: str) -> str:
+def _legend(building: Building, notes: List[str]) -> str:
     """What the looks mean: those that there are."""
     page = building.report['page']
     cells = [_cell('bold', '#d5ecd7', 'VMA that maps the page'),
@@ -394,8 +423,9 @@ def _legend(building: Building, note: str) -> str:
         cells.append(_cell('bold ROUNDED', '#fff7dc', 'entry of a huge page'))
     rows = [f'<TR>{"".join(cells[i:i + 3])}</TR>'
             for i in range(0, len(cells), 3)]
-    if note:
-        rows.append(f'<TR><TD COLSPAN="3" BORDER="0">{_text(note)}</TD></TR>')
+    rows += ['<TR><TD COLSPAN="3" BORDER="0">'
+             f'<FONT COLOR="{_INK}">{_text(note)}</FONT></TD></TR>'
+             for note in notes]
     if not rows:
         return '""'
     return '<<TABLE BORDER="0" CELLSPACING="6" CELLPADDING="3">' \

@@ -5,10 +5,14 @@
   const steps = JSON.parse(document.getElementById('data').textContent);
   const stage = document.getElementById('stage');
   const search = document.getElementById('search');
+  const slider = document.getElementById('slider');
+  const members = document.getElementById('members');
+  const rows = document.getElementById('rows');
   let step = null;      // the one that is shown
   let svg = null;
   let view = null;      // what of it: x, y, width, height
   let chosen = null;    // the node that was clicked
+  let listed = null;    // the node that stands for what is listed
 
   function element(name, text, into) {
     const made = document.createElement(name);
@@ -135,24 +139,112 @@
   }
 
   function mark(vmas) {
-    for (const line of document.getElementById('rows').children)
+    for (const line of rows.children)
       line.classList.toggle('on',
         Boolean(vmas && vmas.includes(Number(line.dataset.vma))));
   }
 
   // ---------------------------------------------------------------- facts ---
 
-  function tell(id) {
+  function facts(title, told) {
     const place = clear('facts');
-    const node = step.nodes[id];
-    document.getElementById('what').textContent = node.name;
-    for (const [name, value] of node.facts) row(place, [name, value]);
-    const members = clear('members');
-    const many = (node.vmas || []).length > 1 && /^vma/.test(id);
-    document.getElementById('open').hidden = !many;
-    if (many)
-      for (const vma of node.vmas) row(members, cells(step.vmas[vma]));
+    document.getElementById('what').textContent = title;
+    for (const [name, value] of told) row(place, [name, value]);
   }
+
+  // All that a node stands for, if it is more than one.
+  function list(id) {
+    const node = id ? step.nodes[id] : {};
+    const ids = node.avs || node.vmas || [];
+    const many = ids.length > 1;
+    clear('members');
+    listed = many ? id : null;
+    document.getElementById('open').hidden = !many;
+    if (!many) return;
+    document.getElementById('many').textContent = ids.length;
+    ids.forEach((one, i) => {
+      row(members, member(node, one, i)).dataset.id = one;
+    });
+    stop(members);
+  }
+
+  // An anon_vma; a VMA with its entries; or one with what its AVC joins it to.
+  function member(node, id, i) {
+    if (node.avs) return step.avs[id];
+    const found = cells(step.vmas[id]);
+    return node.to ? [found[0], found[1], 'to ' + node.to[i]] : found;
+  }
+
+  function tell(id) {
+    facts(step.nodes[id].name, step.nodes[id].facts);
+    list(id);
+  }
+
+  // One of many that a node stands for, while all of them stay listed.
+  function tellMember(line) {
+    const id = Number(line.dataset.id);
+    for (const other of members.children)
+      other.classList.toggle('on', other === line);
+    if (step.nodes[listed].avs) {
+      const [title, ...told] = step.avs[id];
+      facts(title, told.filter(Boolean).map(words => ['', words]));
+      return;
+    }
+    const vma = step.vmas[id];
+    facts(vma.title, [['range', vma.range], ['access', vma.perms],
+      ['name', vma.name || '-'], ['own AV', vma.own], ['walk', vma.result],
+      ['at', vma.at || '-']]);
+    mark([id]);
+  }
+
+  // ----------------------------------------------------------------- rows ---
+
+  // A table is one stop for Tab, at the row where one was, or the first.
+  function stop(place, at) {
+    const seen = [...place.children].filter(line => !line.hidden);
+    const here = at || seen.find(line => line.tabIndex === 0) || seen[0];
+    for (const line of place.children) line.tabIndex = line === here ? 0 : -1;
+  }
+
+  function walk(place, line, key) {
+    const seen = [...place.children].filter(one => !one.hidden);
+    const at = seen.indexOf(line);
+    const to = {ArrowDown: at + 1, ArrowUp: at - 1, Home: 0,
+      End: seen.length - 1}[key];
+    if (to === undefined) return false;
+    const next = seen[Math.min(seen.length - 1, Math.max(0, to))];
+    stop(place, next);
+    next.focus();
+    return true;
+  }
+
+  function choosable(place, choice) {
+    place.addEventListener('click', event => {
+      const line = event.target.closest('tr');
+      stop(place, line);
+      choice(line);
+    });
+    place.addEventListener('keydown', event => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const line = event.target.closest('tr');
+      const taken = event.key === 'Enter' || event.key === ' ';
+      if (taken) choice(line);
+      if (!taken && !walk(place, line, event.key)) return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  }
+
+  choosable(members, tellMember);
+  choosable(rows, line => {
+    const vma = Number(line.dataset.vma), id = holder(vma);
+    choose(id, true);
+    if (step.nodes[id].vmas.length > 1)
+      tellMember([...members.children].find(
+        one => Number(one.dataset.id) === vma));
+  });
+
+  // --------------------------------------------------------------- choice ---
 
   function choose(id, move) {
     chosen = id;
@@ -161,10 +253,8 @@
     if (!id) {
       light(null);
       mark(null);
-      clear('facts');
-      clear('members');
-      document.getElementById('open').hidden = true;
-      document.getElementById('what').textContent = 'Click on anything';
+      facts('Click on anything', []);
+      list(null);
       return;
     }
     light(connected(id));
@@ -179,12 +269,12 @@
   }
 
   function fill() {
-    const place = clear('rows');
+    clear('rows');
     step.vmas.forEach((vma, i) => {
-      const line = row(place, cells(vma));
+      const line = row(rows, cells(vma));
       line.dataset.vma = i;
-      line.addEventListener('click', () => choose(holder(i), true));
     });
+    stop(rows);
     const eras = clear('eras');
     const most = Math.max(1, ...step.eras.map(era => era.visits || 0));
     for (const era of step.eras) {
@@ -228,9 +318,10 @@
     step.vmas.forEach((vma, i) => { if (matches(vma, words)) found.push(i); });
     document.getElementById('count').textContent =
       words ? found.length + ' of ' + step.vmas.length : '';
-    for (const line of document.getElementById('rows').children)
+    for (const line of rows.children)
       line.hidden = Boolean(words)
         && !found.includes(Number(line.dataset.vma));
+    stop(rows);
     if (!words) {
       choose(null);
       return;
@@ -284,7 +375,9 @@
       node.addEventListener('keydown', event => {
         if (event.key === 'Enter' || event.key === ' ') {
           event.preventDefault();
-          choose(node.id);
+          const first = members.querySelector('[tabindex="0"]');
+          if (node.id === chosen && first) first.focus();
+          else choose(node.id);
         }
       });
     }
@@ -294,9 +387,18 @@
     if (!(grip && grip.moved)) choose(null);
   });
 
+  // From the list of those that are alike back to what stands for them.
+  function release() {
+    const back = members.contains(document.activeElement)
+      && svg.getElementById(listed);
+    search.value = '';
+    seek(false);
+    if (back) back.focus();
+  }
+
   const keys = {
     '+': () => zoom(0.8), '=': () => zoom(0.8), '-': () => zoom(1.25),
-    '0': whole, 'Escape': () => { search.value = ''; seek(false); },
+    '0': whole, 'Escape': release,
     'ArrowLeft': () => look({...view, x: view.x - view.width / 10}),
     'ArrowRight': () => look({...view, x: view.x + view.width / 10}),
     'ArrowUp': () => look({...view, y: view.y - view.height / 10}),
@@ -304,10 +406,12 @@
   };
   document.addEventListener('keydown', event => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.tagName === 'INPUT') {
-      if (event.key === 'Escape') { keys.Escape(); event.target.blur(); }
+    if (event.target === search) {
+      if (event.key === 'Escape') { release(); search.blur(); }
       return;
     }
+    // they move the slider, if it has the focus
+    if (event.target === slider && /^Arrow/.test(event.key)) return;
     if (event.key === '/') { event.preventDefault(); search.focus(); return; }
     if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
   });
@@ -322,7 +426,6 @@
     ['fit', whole]])
     document.getElementById(id).addEventListener('click', what);
 
-  const slider = document.getElementById('slider');
   if (slider) {
     slider.max = steps.length - 1;
     slider.addEventListener('input', () => show(Number(slider.value)));

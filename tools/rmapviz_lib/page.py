@@ -8,11 +8,11 @@ import html
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import report as reports
-from .building import would_be_at
-from .dot import Graph, render, shown_flags, title_lines
+from .building import Column, range_of, would_be_at
+from .dot import Graph, entry_at, names, render, shown_flags, title_lines
 from .report import Record, Report
 from .words import count, hexa, kernel_name, plain, size
 
@@ -63,6 +63,7 @@ def _data(step: Step, graph: Graph, picture: str) -> Dict[str, Any]:
             'box': [float(word) for word in box[1].split()],
             'links': graph.links, 'eras': list(eras(report)),
             'vmas': [_vma(graph, i) for i in range(len(report['vmas']))],
+            'avs': [_av(graph, i) for i in range(len(report['anon_vmas']))],
             'nodes': {name: _node(graph, name, record)
                       for name, record in graph.records.items()
                       if name != 'title'}}
@@ -78,20 +79,43 @@ def _vma(graph: Graph, index: int) -> Dict[str, Any]:
     at = [f"{int(pte['addr'], 16):x}" for pte in entries]
     name = kernel_name(vma['name']) if vma['name'] else ''
     words = [who, name, *at, *map(str, mm['tasks'] if mm else ())]
-    return {'who': who, 'range': reports.span(vma), 'perms': vma['perms'],
+    own = vma['anon_vma']
+    return {'title': f'VMA{index} of {who}', 'who': who,
+            'range': reports.span(vma), 'perms': plain(vma['perms']),
             'name': name, 'result': reports.outcome(vma),
-            'at': ' '.join(at[:4]) + (' ...' if len(at) > 4 else ''),
+            'own': '-' if own is None else f'AV{own}',
+            'at': ' '.join(at[:4]) + (
+                f' and {len(at) - 4:,} more' if len(at) > 4 else ''),
             'find': ' '.join(words).lower()}
+
+
+def _av(graph: Graph, index: int) -> List[str]:
+    """A row of the list of those that are alike."""
+    av = graph.report['anon_vmas'][index]
+    above = '' if av['parent'] in (None, index) \
+        else f"child of AV{av['parent']}"
+    return [f'AV{index}', above, f"refcount {av['refcount']}",
+            count(av['active_vmas'], 'own VMA')]
 
 
 def _node(graph: Graph, name: str, record: Dict[str, Any]
           ) -> Dict[str, Any]:
-    """A node: what connects it, and the facts."""
+    """A node: what connects it, and the facts; of many AVCs, what each of
+    them joins to its VMA."""
     made = {key: value for key, value in record.items() if key != 'look'}
     kind = re.sub(r'\d.*', '', name)
     title, facts = _FACTS[kind](graph, record)
-    made.update(name=title, facts=[[key, str(value)] for key, value in facts])
+    made.update(name=plain(title),
+                facts=[[key, plain(str(value))] for key, value in facts])
+    if kind == 'avc' and len(record['vmas']) > 1:
+        made['to'] = [' '.join(f'AV{av}' for av in graph.building.joined(
+            vma, record['av'])) for vma in record['vmas']]
     return made
+
+
+def _number(value: Any) -> Optional[int]:
+    """What was counted, if it is a number of 64 bits."""
+    return value if type(value) is int and 0 <= value < 1 << 64 else None
 
 
 Facts = Tuple[str, List[Tuple[str, object]]]
@@ -109,54 +133,70 @@ def _page_facts(graph: Graph, _: Record) -> Facts:
         ('expected', page['expected_refs']), ('DMA pins', page['dma_pins']),
         ('other references', page['extra_refs']),
         ('flags', reports.flags_text(page['flags']))]
-    for judge in ('migrate', 'reclaim'):
+    for judge, word in ('migrate', 'verdict'), ('reclaim', 'outcome'):
         said = graph.report.get(judge)
         if said:
-            facts.append((judge, ', '.join(
-                [said.get('verdict') or said.get('outcome') or '',
-                 *said['reasons']])))
+            facts.append((judge, ', '.join([said[word], *said['reasons']])))
     return f"PFN {hexa(page['pfn'])}", facts
+
+
+def _own(graph: Graph, vma: Record) -> str:
+    """A VMA's own anon_vma, or those of all that it stands for."""
+    own = vma['anon_vma']
+    return '-' if own is None \
+        else names('AV', graph.building.like_av.get(own, [own]))
 
 
 def _vma_facts(graph: Graph, record: Record) -> Facts:
     report = graph.report
     index = record['vmas'][0]
     vma, row = report['vmas'][index], _vma(graph, index)
+    *_, agree = range_of(report, Column(index, tuple(record['vmas']), ()))
     facts: List[Tuple[str, object]] = [
-        ('range', row['range']), ('access', vma['perms']),
-        ('offset', f"{vma['pgoff']} pages"), ('name', row['name'] or '-'),
-        ('own AV', '-' if vma['anon_vma'] is None
-         else f"AV{vma['anon_vma']}"),
+        ('range', row['range'] if agree else 'at several addresses'),
+        ('access', vma['perms']), ('offset', f"{vma['pgoff']} pages"),
+        ('name', row['name'] or '-'), ('own AV', _own(graph, vma)),
         ('walk', row['result'])]
     if vma.get('unmap'):
         facts.append(('keeps the page', ', '.join(vma['unmap'])))
     at = would_be_at(report, vma)
-    if at is not None:
+    if at is not None and agree:
         facts.append(('start + (index - pgoff) * 4096', hexa(at)))
-    more = len(record['vmas']) - 1
-    return f"VMA{index} of {row['who']}" + (
-        f' and {more:,} alike' if more else ''), facts
+    return row['title'] + _alike(record['vmas']), facts
+
+
+def _alike(members: Sequence[int]) -> str:
+    """How many more there are."""
+    more = len(members) - 1
+    return f' and {more:,} alike' if more else ''
 
 
 def _pte_facts(graph: Graph, record: Record) -> Facts:
     index = record['vmas'][0]
+    start, _, agree = range_of(graph.report,
+                               Column(index, tuple(record['vmas']), ()))
     entries = graph.building.entries[index]
     facts: List[Tuple[str, object]] = []
     for pte in entries[:8]:
-        facts.append((f"{pte['level']} at {int(pte['addr'], 16):x}",
+        facts.append((f"{pte['level']} at {entry_at(pte, start, agree)}",
                       f"{pte['value']} {shown_flags(pte)}, "
                       f"{count(pte['pages'], 'page')}"))
-    return f'{count(len(entries), "entry", "entries")} in VMA{index}', facts
+    if len(entries) > 8:
+        facts.append(('and', f'{len(entries) - 8:,} more'))
+    each = 'each of ' if len(record['vmas']) > 1 else ''
+    return f"{count(len(entries), 'entry', 'entries')} in {each}" \
+        f"{names('VMA', record['vmas'])}", facts
 
 
 def _av_facts(graph: Graph, record: Record) -> Facts:
-    av = graph.report['anon_vmas'][record['avs'][0]]
-    in_tree = sum(avc['anon_vma'] == av['id'] for avc in graph.report['avcs'])
-    more = len(record['avs']) - 1
-    return f"AV{av['id']}" + (f' and {more:,} alike' if more else ''), [
+    index = record['avs'][0]
+    av = graph.report['anon_vmas'][index]
+    in_tree = sum(avc['anon_vma'] == index for avc in graph.report['avcs'])
+    above = av['parent']
+    return names('AV', record['avs']), [
         ('level', f"{av['level']} forks below the root"),
-        ('parent', '-' if av['parent'] in (None, av['id'])
-         else f"AV{av['parent']}"),
+        ('parent', '-' if above in (None, index) else names(
+            'AV', graph.building.like_av.get(above, [above]))),
         ('refcount', av['refcount']), ('children', av['children']),
         ('own VMAs', av['active_vmas']), ('VMAs in its tree', in_tree),
         ('the page', 'points here' if av['on_page'] else 'does not point '
@@ -164,13 +204,14 @@ def _av_facts(graph: Graph, record: Record) -> Facts:
 
 
 def _avc_facts(graph: Graph, record: Record) -> Facts:
-    vma = record['vmas'][0]
-    role = 'own' if graph.report['vmas'][vma]['anon_vma'] == record['av'] \
-        else 'bridge'
-    return 'anon_vma_chain', [
-        ('role', 'to its own anon_vma' if role == 'own'
+    vma, av = record['vmas'][0], record['av']
+    alike = graph.building.like_av[av]
+    is_own = graph.report['vmas'][vma]['anon_vma'] in alike
+    return 'anon_vma_chain' + _alike(record['vmas']), [
+        ('role', 'to its own anon_vma' if is_own
          else 'to an ancestor\'s: a walk there visits this VMA'),
-        ('VMA', f'VMA{vma}'), ('anon_vma', f"AV{record['av']}")]
+        ('VMA', names('VMA', record['vmas'])),
+        ('anon_vma', names('AV', alike))]
 
 
 def _file_facts(graph: Graph, _: Record) -> Facts:
@@ -204,16 +245,16 @@ def eras(report: Report) -> List[Dict[str, Any]]:
     found = []
     for name, key in ERAS:
         era = history.get(key) if isinstance(history, dict) else None
-        if not isinstance(era, dict) or not isinstance(era.get('visits'),
-                                                       int):
+        if not isinstance(era, dict):
             continue
-        hits = era.get('hits')
-        memory = era.get('bytes')
-        text = f"{count(era['visits'], 'look')}" \
-            + (f', {hits:,} useful' if isinstance(hits, int) else '') \
-            + (f', {size(memory)}' if isinstance(memory, int) else '')
-        found.append({'name': name, 'visits': era['visits'],
-                      'hits': hits if isinstance(hits, int) else 0,
+        visits, hits, memory = (_number(era.get(what))
+                                for what in ('visits', 'hits', 'bytes'))
+        if visits is None:
+            continue
+        text = count(visits, 'look') \
+            + ('' if hits is None else f', {hits:,} useful') \
+            + ('' if memory is None else f', {size(memory)}')
+        found.append({'name': name, 'visits': visits, 'hits': hits or 0,
                       'text': text})
     return found
 
@@ -223,6 +264,26 @@ def _json(value: Any) -> str:
     text = json.dumps(value, separators=(',', ':'))
     return text.replace('<', '\\u003c').replace('>', '\\u003e') \
         .replace('&', '\\u0026')
+
+
+# What is beside the picture; page.js fills it.
+_ASIDE = '''<aside>
+<section id="changed" hidden><h2>What changed</h2><ul id="changes"></ul>
+</section>
+<h2 id="what">Click on anything</h2>
+<table><tbody id="facts"></tbody></table>
+<section id="open" hidden><h2>All <span id="many"></span> that are alike</h2>
+<table><tbody id="members"></tbody></table></section>
+<section id="history" hidden><h2>What each era of Linux would have done</h2>
+<table><tbody id="eras"></tbody></table></section>
+<h2>Mappings</h2>
+<table><thead><tr><th>process</th><th>range</th><th>walk</th>
+<th>at</th></tr></thead><tbody id="rows"></tbody></table>
+<p class="note">Keys: / finds, + and - zoom, arrows move, 0 shows all,
+Tab and Enter choose, in a table after arrows up and down. Enter again goes to
+all that are alike, Esc lets go.</p>
+</aside>
+'''
 
 
 def _document(data: List[Dict[str, Any]], pictures: List[str]) -> str:
@@ -262,22 +323,7 @@ def _document(data: List[Dict[str, Any]], pictures: List[str]) -> str:
 {steps}
 <main id="stage" aria-label="the picture"><div id="pictures">{shown}</div>
 </main>
-<aside>
-<section id="changed" hidden><h2>What changed</h2><ul id="changes"></ul>
-</section>
-<h2 id="what">Click on anything</h2>
-<table><tbody id="facts"></tbody></table>
-<section id="open" hidden><h2>All that are alike</h2>
-<table><tbody id="members"></tbody></table></section>
-<section id="history" hidden><h2>What each era of Linux would have done</h2>
-<table><tbody id="eras"></tbody></table></section>
-<h2>Mappings</h2>
-<table><thead><tr><th>process</th><th>range</th><th>walk</th>
-<th>at</th></tr></thead><tbody id="rows"></tbody></table>
-<p class="note">Keys: / finds, + and - zoom, arrows move, 0 shows all,
-Tab and Enter choose, Esc lets go.</p>
-</aside>
-<script type="application/json" id="data">{_json(data)}</script>
+{_ASIDE}<script type="application/json" id="data">{_json(data)}</script>
 <script>
 {script}</script>
 </body>

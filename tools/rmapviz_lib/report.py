@@ -7,10 +7,10 @@ must have, and no id leads out of its list.
 import json
 import os
 import re
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Tuple
 
 from .failure import Failure
-from .words import kernel_name
+from .words import kernel_name, plain
 
 Report = Dict[str, Any]
 Record = Dict[str, Any]
@@ -21,11 +21,19 @@ PAGE = 4096
 # The largest answer that there can be takes some 450 MB.
 LIMIT = 512 << 20
 
+# A file is read in pieces of so many bytes.
+_PIECE = 1 << 20
+
+# No field has more than 64 bits.
+_MOST = 1 << 64
+
 TABLES = ('anon_vmas', 'avcs', 'mms', 'vmas', 'ptes')
 
 _INT, _TEXT, _BOOL, _LIST = int, str, bool, list
 _NO_INT = (int, type(None))
 _NO_TEXT = (str, type(None))
+# drgn_dump.py does not have it
+_MAYBE_LIST = (list, type(None), type(Ellipsis))
 
 # What is used of each record, and what it must be; for a reference, the list
 # that it leads to.
@@ -42,11 +50,13 @@ _FIELDS: Dict[str, Dict[str, Any]] = {
     'mms': {'pid': _INT, 'comm': _TEXT, 'tasks': _LIST},
     'vmas': {'mm': _NO_INT, 'start': _TEXT, 'end': _TEXT, 'perms': _TEXT,
              'pgoff': _TEXT, 'name': _NO_TEXT, 'anon_vma': _NO_INT,
-             'visited': _BOOL, 'mapped': _BOOL},
+             'visited': _BOOL, 'mapped': _BOOL, 'unmap': _MAYBE_LIST},
     'ptes': {'pfn': _INT, 'pages': _INT, 'vma': _NO_INT, 'addr': _TEXT,
              'level': _TEXT, 'value': _TEXT, 'flags': _LIST},
     'walk': {'visited': _INT, 'mapped': _INT, 'tree_vmas': _NO_INT,
              'unreached': _INT, 'lost': _INT},
+    'verify': {'missing': _LIST, 'extra': _LIST},
+    'place': {'addr': _TEXT, 'mm': _NO_INT},
 }
 _REFERENCES = (('anon_vmas', 'root', 'anon_vmas'),
                ('anon_vmas', 'parent', 'anon_vmas'),
@@ -54,7 +64,7 @@ _REFERENCES = (('anon_vmas', 'root', 'anon_vmas'),
                ('vmas', 'mm', 'mms'), ('vmas', 'anon_vma', 'anon_vmas'),
                ('ptes', 'vma', 'vmas'))
 _HEX = {'index', 'start', 'end', 'pgoff', 'addr', 'value'}
-_WORDS, _PIDS = {'flags', 'reasons'}, {'tasks'}
+_WORDS, _PIDS = {'flags', 'reasons', 'unmap'}, {'tasks'}
 
 # Sections that not every report has.
 _JUDGEMENTS = {'migrate': {'verdict': _TEXT, 'reasons': _LIST},
@@ -62,6 +72,13 @@ _JUDGEMENTS = {'migrate': {'verdict': _TEXT, 'reasons': _LIST},
 
 # What the kernel calls a folio is never larger.
 _MAX_ORDER = 20
+
+
+def _said(value: Any, limit: int = 20) -> str:
+    """The beginning of a value; of lists and objects only what they are."""
+    if isinstance(value, (list, dict)):
+        return 'a list' if isinstance(value, list) else 'an object'
+    return str(value)[:limit]
 
 
 def _record_faults(where: str, record: Any, fields: Dict[str, Any]
@@ -74,20 +91,22 @@ def _record_faults(where: str, record: Any, fields: Dict[str, Any]
         if not isinstance(value, kind) or (
                 isinstance(value, bool) and kind is not _BOOL):
             yield f'{where} has no {name}' if value is Ellipsis \
-                else f'{name} of {where} is {str(value):.20}'
+                else f'{name} of {where} is {_said(value)}'
         elif not _is_well_made(name, value):
-            yield f'{name} of {where} is {str(value):.20}'
+            yield f'{name} of {where} is {_said(value)}'
 
 
 def _is_well_made(name: str, value: Any) -> bool:
     """Whether a value of the right type is one that the field can have."""
     if name in _HEX and value is not None:
         return re.fullmatch('0x[0-9a-f]{1,16}', value) is not None
-    if name in _WORDS:
+    if name in _WORDS and isinstance(value, list):
         return all(isinstance(word, str) for word in value)
     if name in _PIDS:
-        return all(type(pid) is int for pid in value)
-    return name != 'order' or 0 <= value <= _MAX_ORDER
+        return all(type(pid) is int and abs(pid) < _MOST for pid in value)
+    if name == 'order':
+        return bool(0 <= value <= _MAX_ORDER)
+    return not isinstance(value, int) or abs(value) < _MOST
 
 
 def _table_faults(report: Report) -> Iterator[str]:
@@ -106,9 +125,26 @@ def _reference_faults(report: Report) -> Iterator[str]:
         for i, record in enumerate(report[table]):
             if record[field] is not None and not 0 <= record[field] < end:
                 yield f'{field} of {table}[{i}] leads nowhere'
+    places = report.get('verify') or {'missing': (), 'extra': ()}
+    for place in (*places['missing'], *places['extra']):
+        if place['mm'] is not None \
+                and not 0 <= place['mm'] < len(report['mms']):
+            yield 'mm of a place of verify leads nowhere'
     for i, av in enumerate(report['anon_vmas']):
         if av['parent'] not in (None, i) and av['parent'] >= i:
             yield f'parent of anon_vmas[{i}] comes after it'
+
+
+def _verify_faults(report: Report) -> Iterator[str]:
+    verify = report.get('verify')
+    if verify is None:
+        return
+    faults = list(_record_faults('verify', verify, _FIELDS['verify']))
+    yield from faults
+    for name in () if faults else ('missing', 'extra'):
+        for i, place in enumerate(verify[name]):
+            yield from _record_faults(f'{name}[{i}] of verify', place,
+                                      _FIELDS['place'])
 
 
 def _faults(report: Report) -> Iterator[str]:
@@ -122,10 +158,11 @@ def _faults(report: Report) -> Iterator[str]:
     for name, fields in _JUDGEMENTS.items():
         if report.get(name) is not None:
             yield from _record_faults(name, report[name], fields)
+    yield from _verify_faults(report)
     if is_brief(report):
         return
-    faults = list(_table_faults(report))
-    yield from faults or _reference_faults(report)
+    fault = next(_table_faults(report), None)
+    yield from [fault] if fault else _reference_faults(report)
 
 
 def is_brief(report: Report) -> bool:
@@ -139,11 +176,11 @@ def check(report: Any, source: str) -> Report:
         raise Failure(f'{source}: not a report of rmapviz')
     if report['rmapviz'] != VERSION:
         raise Failure(f"{source}: a report of version "
-                      f"{str(report['rmapviz']):.20}; this command knows "
+                      f"{_said(report['rmapviz'])}; this command knows "
                       f'version {VERSION}')
     if 'error' in report:
-        raise Failure(f"{source}: {str(report.get('query')):.127}: "
-                      f"{str(report['error']):.200}")
+        raise Failure(f"{source}: {_said(report.get('query'), 127)}: "
+                      f"{_said(report['error'], 200)}")
     fault = next(_faults(report), None)
     if fault:
         raise Failure(f'{source}: not a whole report: {fault}')
@@ -152,27 +189,48 @@ def check(report: Any, source: str) -> Report:
 
 def parse(text: str, source: str) -> Report:
     """A report from JSON; raises Failure."""
-    if not text.strip():
+    if not text or text.isspace():
         raise Failure(f'{source}: empty')
     try:
         report = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Failure(f'{source}: not JSON, or cut off: {str(error):.100}') \
             from None
+    except MemoryError:
+        raise Failure(f'{source}: more than memory has room for') from None
     return check(report, source)
+
+
+def _read(file: BinaryIO, path: str) -> bytearray:
+    """What is in a file, up to the limit; of one that is no report less.
+
+    It may have no end, as /dev/zero, so nothing is kept of blanks.
+    """
+    data, size = bytearray(), 0
+    while True:
+        piece = file.read(_PIECE)
+        if not piece:
+            return data
+        size += len(piece)
+        if size > LIMIT:
+            raise Failure(f'{path}: more than {LIMIT >> 20} MB, which is more '
+                          'than any report has')
+        data += piece if data else piece.lstrip(b' \t\n\r')
+        if data[:1] not in (b'', b'{'):
+            raise Failure(f'{path}: not a report of rmapviz: it does not '
+                          'begin with {')
 
 
 def load(path: str) -> Report:
     """A report from a file, or - for standard input; raises Failure."""
     try:
         with open(0 if path == '-' else path, 'rb') as file:
-            data = file.read(LIMIT + 1)
+            text = _read(file, path).decode('utf-8', 'replace')
     except OSError as error:
         raise Failure(f'{path}: {os.strerror(error.errno or 0)}') from None
-    if len(data) > LIMIT:
-        raise Failure(f'{path}: more than {LIMIT >> 20} MB, which is more '
-                      'than any report has')
-    return parse(data.decode('utf-8', 'replace'), path)
+    except MemoryError:
+        raise Failure(f'{path}: more than memory has room for') from None
+    return parse(text, path)
 
 
 # ----------------------------------------------------- what a report tells --
@@ -223,7 +281,7 @@ KINDS = {'anon': 'an anonymous page', 'ksm': 'a KSM page',
 
 def what(page: Record) -> str:
     """What a page is, in words."""
-    return KINDS.get(page['kind'], page['kind'])
+    return KINDS.get(page['kind']) or plain(page['kind'])
 
 
 def flags_text(values: List[str]) -> str:
