@@ -1,18 +1,24 @@
 """tools/rmapviz without a kernel: what it reads, and what it makes of it."""
 
 import argparse
+import copy
+import errno
+import io
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, \
+    Optional, Set, Union
 
 import pytest
 
-from rmapviz_lib import (ask, command, holders, people, place, proc, report,
-                         target, why, words)
+from rmapviz_lib import (ask, command, holders, libc, people, place, proc,
+                         report, target, why, words)
 from rmapviz_lib.failure import Failure
 from rvtest import vm
 
@@ -59,6 +65,11 @@ def run(*arguments: str, text: str = '', env: Optional[Dict[str, str]] = None
      'busy, retrying', 0x12400, 1),
     ('memory offlining [mem 0x138000000-0x13fffffff] failed due to signal '
      'backoff', 0x138000, 0x8000),
+    ('removing memory fails, because memory '
+     '[0x0000000138000000-0x000000013fffffff] is onlined', 0x138000, 0x8000),
+    ('Soft offlining pfn 0x1d2f3 at process virtual address 0x7f0000000000',
+     0x1d2f3, 1),
+    ('BUG: Bad page state in process pfn bad  pfn:1d2f3', 0x1d2f3, 1),
     ('BUG: Bad page state in process cat  pfn:1d2f3', 0x1d2f3, 1),
     ('PFN 119539 type Movable Block 233 type Movable Flags 0x1(a)', 119539, 1),
     ('PFN 0x1d2f3 type Movable Block 233 type Movable Flags a', 0x1d2f3, 1),
@@ -69,20 +80,49 @@ def run(*arguments: str, text: str = '', env: Optional[Dict[str, str]] = None
 def test_a_line_of_the_log_gives_its_frames(line: str, first: int, pages: int
                                             ) -> None:
     """Hex where the kernel means it; page_owner was decimal up to 6.1."""
-    found = target.of_line(line)
-    assert found and (found.first, found.pages) == (first, pages)
+    found, = target.of_lines([line])
+    assert (found.first, found.pages) == (first, pages)
 
 
 @pytest.mark.parametrize('line', [
     'cma: cma_alloc: reserved: alloc failed, req-size: 512 pages, ret: -16',
-    'page dumped because: migration failure', 'Offlined Pages 32768', ''])
+    'page dumped because: migration failure', 'Offlined Pages 32768', '',
+    'BIOS-e820: [mem 0x0000000000100000-0x00000000bffd9fff] usable',
+    'last_pfn = 0x640000 max_arch_pfn = 0x400000000'])
 def test_a_line_without_a_frame_gives_none(line: str) -> None:
     """Some are near those that have."""
-    assert target.of_line(line) is None
+    assert list(target.of_lines([line])) == []
+
+
+def test_the_log_of_a_boot_names_no_page() -> None:
+    """Though it tells where all of memory is, and what devices have."""
+    text = (DATA / 'dmesg/boot').read_text()
+    assert text.count('[mem ') > 20
+    assert list(target.of_lines(text.splitlines())) == []
+
+
+@pytest.mark.parametrize('line, first', [
+    ('PFN 012 type Movable Block 0 type Movable', 12),
+    ('PFN 0x12 type Movable Block 0 type Movable', 0x12)])
+def test_a_decimal_pfn_may_begin_with_0(line: str, first: int) -> None:
+    """Which Python takes for nothing."""
+    found, = target.of_lines([line])
+    assert found.first == first
+
+
+@pytest.mark.parametrize('line', [
+    'memory offlining [mem 0x2000-0x1000] failed due to signal backoff',
+    'alloc_contig_range: [5, 5) PFNs busy',
+    'migrating pfn ffffffffffffffff failed ret:1',
+    f"PFN {'9' * 5000} type Movable", f"migrating pfn {'f' * 5000} failed"])
+def test_a_line_that_cannot_be_true_does_not_end_the_log(line: str) -> None:
+    """The next is read."""
+    found, = target.of_lines([line, 'migrating pfn 28070 failed ret:1'])
+    assert found.first == 0x28070
 
 
 @pytest.mark.parametrize('log', sorted(
-    path.name for path in (DATA / 'dmesg').iterdir()))
+    path.name for path in (DATA / 'dmesg').iterdir() if path.name != 'boot'))
 def test_a_real_log_gives_the_pages_that_did_not_move(log: str) -> None:
     """Each once, though the kernel says everything twice."""
     text = (DATA / 'dmesg' / log).read_text()
@@ -109,14 +149,29 @@ def test_a_line_need_not_be_quoted() -> None:
     assert found.first == 0x28070
 
 
-def test_a_range_has_its_last_page() -> None:
-    """As one would say it."""
-    found, = target.of_words(['0x10-0x1f'], proc.Proc())
+@pytest.mark.parametrize('word', [
+    '0x10-0x1f', '16-31', 'pfn:10-1f', 'pfn:10-pfn:1f', '0x10-1f', '10-1f'])
+def test_a_range_has_its_last_page(word: str) -> None:
+    """As one would say it; hex if one end is."""
+    found, = target.of_words([word], proc.Proc())
     assert (found.first, found.pages) == (0x10, 16)
 
 
 @pytest.mark.parametrize('words_', [
-    ['nonsense'], ['0x'], ['5-3'], ['0xffffffffffffffffff'], ['-5']])
+    ['pfn:28070', 'pfn:28071'], ['0x28070', 'pfn:28071'],
+    ['migrating pfn 28070 failed ret:1', 'failed to isolate pfn 28071'],
+    ['migrating pfn 28070 failed ret:1', '0x28071'],
+    'migrating pfn 28070 failed migrating pfn 28071 failed'.split()])
+def test_each_of_several_targets_is_asked_about(words_: List[str]) -> None:
+    """Numbers and lines of the log, in quotes or not."""
+    assert [found.first for found in target.of_words(words_, proc.Proc())] \
+        == [0x28070, 0x28071]
+
+
+@pytest.mark.parametrize('words_', [
+    ['nonsense'], ['0x'], ['5-3'], ['0xffffffffffffffffff'], ['-5'], [''],
+    ['1' * 5000], ['0x' + 'f' * 5000], ['phys', '9' * 5000],
+    [f"5-{'1' * 5000}"], ['two words'], ['\u0665']])
 def test_nonsense_is_no_target(words_: List[str]) -> None:
     """And does not raise anything else."""
     with pytest.raises(Failure):
@@ -248,7 +303,8 @@ def test_processes_of_a_name_and_a_unit_are_one_line(tmp_path: Path) -> None:
 
 FDINFO = '''pos:\t0
 flags:\t02000002
-UserFiles:\t0
+UserFiles:\t1
+    0: /root/UserBufs:
 UserBufs:\t3
     0: 0x10000001000/8192
     1: <none>
@@ -261,6 +317,23 @@ def test_registered_buffers_are_read_from_fdinfo() -> None:
     """Empty places have none."""
     assert holders.ring_buffers(FDINFO) \
         == [(0, 0x10000001000, 8192), (2, 0x7f0000000000, 100)]
+
+
+def test_a_file_that_is_called_like_a_title_hides_no_buffers() -> None:
+    """Of 5.10, which prints a newline in a name as it is."""
+    text = FDINFO.replace('/root/UserBufs:', 'a\nUserBufs:\t0\nPollList:')
+    assert holders.ring_buffers(text) \
+        == [(0, 0x10000001000, 8192), (2, 0x7f0000000000, 100)]
+
+
+@pytest.mark.parametrize('text', [
+    '', 'pos:\t0\n', 'UserFiles:\t0\nUserBufs:\t3\nPollList:\n',
+    'UserBufs:\t2\n    0: 0x1000/4096\n'])
+def test_a_ring_that_is_in_use_does_not_tell_its_buffers(text: str) -> None:
+    """Which is not the same as to have none: the kernel tries its lock, and
+    prints less without it."""
+    assert holders.ring_buffers(text) is None
+    assert holders.ring_buffers('UserBufs:\t0\nPollList:\n') == []
 
 
 class Machine:
@@ -326,18 +399,56 @@ def test_a_ring_of_somebody_else_is_a_candidate_if_there_is_no_other(
     assert found(machine, 1, 0) == [(True, 'io_uring', 109)]
 
 
+@pytest.mark.parametrize('name', [
+    '/root/io_uring.c', '/root/anon_inode:[io_uring]', '/tmp/dev/vfio/12',
+    '/root/dmabuf:x'])
+def test_a_file_is_no_ring_nor_device_because_of_its_name(
+        machine: Machine, name: str) -> None:
+    """What counts is the whole name."""
+    machine.opens(109, 3, name)
+    assert found(machine, 1, 0) == []
+
+
+def test_a_socket_of_af_xdp_is_a_candidate_for_pins(
+        machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is pinned for a network card; that of others is not."""
+    monkeypatch.setattr(machine.proc, 'is_ours', True)
+    monkeypatch.setattr(holders, 'family_of_socket',
+                        lambda pid, number: {5: 44, 6: 2}[number])
+    machine.opens(123, 5, 'socket:[88]')
+    machine.opens(123, 6, 'socket:[89]')
+    holder, = holders.find(held(1, 0), machine.proc)
+    assert (holder.sure, holder.how) == (False, 'dma')
+    assert 'AF_XDP: socket:[88]' in holder.text
+
+
+def test_a_socket_tells_its_family() -> None:
+    """Another process's too, by a copy of its descriptor."""
+    ends = socket.socketpair()
+    reader, writer = os.pipe()
+    try:
+        if libc.bytes_in_pipe(os.getpid(), reader) is None:
+            pytest.skip('no pidfd_getfd() here')
+        assert [libc.family_of_socket(os.getpid(), number)
+                for number in (ends[0].fileno(), reader)] \
+            == [socket.AF_UNIX, None]
+    finally:
+        for end in ends:
+            end.close()
+        os.close(reader)
+        os.close(writer)
+
+
 @pytest.mark.parametrize('name, pins, extra, how', [
     ('/dev/vfio/12', 1, 0, ['dma']), ('/dev/vfio/12', 0, 1, []),
     ('/dev/infiniband/uverbs0', 1, 0, ['dma']),
     ('pipe:[77]', 0, 1, ['pipe']), ('pipe:[77]', 1, 0, []),
-    ('socket:[88]', 0, 1, ['socket']), ('socket:[99]', 0, 1, []),
+    ('socket:[88]', 0, 1, ['socket']), ('socket:[88]', 1, 0, []),
     ('/etc/passwd', 1, 1, []), ('/dev/null', 1, 1, [])])
 def test_what_a_mapper_has_open_is_a_candidate_for_its_kind_of_reference(
         machine: Machine, name: str, pins: int, extra: int, how: List[str]
         ) -> None:
     """DMA pins are not a pipe's, plain references not a device's."""
-    machine.write('proc/net/tcp', 'head\n   0: 0100007F:0050 00000000:0000 01 '
-                  '00000300:00000000 00:00000000 00000000 0 0 88 1 0 100\n')
     machine.opens(123, 5, name)
     assert [kind for _, kind, _ in found(machine, pins, extra)] == how
 
@@ -420,7 +531,6 @@ ERRNOS = ['ENXIO', 'ESRCH', 'EFAULT', 'EAGAIN', 'ENOMEM', 'EINTR', 'EINVAL',
 @pytest.mark.parametrize('name', ERRNOS)
 def test_an_errno_is_a_sentence(name: str) -> None:
     """Not what the C library calls it."""
-    import errno
     number = getattr(errno, name)
     text = str(ask.sentence(number, 'pid 91 0x1000'))
     assert os.strerror(number) not in text and len(text.split()) > 3
@@ -431,6 +541,486 @@ def test_the_errnos_are_those_of_the_documents() -> None:
     text = (vm.TOP / 'docs/report.md').read_text()
     rows = text.split('| errno | when |')[1].split('\n\n')[0].splitlines()[2:]
     assert {row.split('|')[1].strip() for row in rows} == set(ERRNOS)
+
+
+# ---------------------------------------------- ranges, dumps and failures --
+
+Said = Union[report.Report, Failure]
+
+
+class Fake:
+    """Whoever is asked: a report of every page, but for what a test says."""
+
+    def __init__(self, said: Optional[Dict[int, Said]] = None,
+                 live: bool = True) -> None:
+        self.said, self.live = said or {}, live
+        self.asked: List[List[str]] = []
+
+    def ask(self, query: str) -> report.Report:
+        """One."""
+        answer, = self.ask_all([query])
+        if isinstance(answer, Failure):
+            raise answer
+        return answer
+
+    def ask_all(self, queries: Iterable[str]) -> List[Said]:
+        """Many; which have been asked at a time is kept."""
+        self.asked.append(list(queries))
+        return [self._answer(query) for query in self.asked[-1]]
+
+    def _answer(self, query: str) -> Said:
+        if query.startswith('pid'):
+            return self.said.get(0, page(0))
+        pfn = int(query.split()[0], 16)
+        return self.said.get(pfn, page(pfn, live=self.live))
+
+
+def page(pfn: int, *reasons: str, live: bool = True, **fields: Any
+         ) -> report.Report:
+    """A page that moves, unless there are reasons why it does not."""
+    made = sample('anon')
+    made['page'].update(pfn=pfn, head=pfn, **fields)
+    made['migrate'] = {'verdict': 'not now' if reasons else 'yes',
+                       'reasons': list(reasons)} if live else None
+    return made
+
+
+def failure(name: str, pfn: int) -> Failure:
+    """What the module says of a page, by errno."""
+    return ask.sentence(getattr(errno, name), f'{pfn:#x}')
+
+
+class Done(NamedTuple):
+    """What a command line came to."""
+
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+             capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command, in this process, and asking a fake; there are no other
+    processes, and no kpageflags."""
+    (tmp_path / 'proc').mkdir()
+
+    def answered_(source: Any, *arguments: str) -> Done:
+        monkeypatch.setattr(command, 'Module', lambda: source)
+        monkeypatch.setattr(command, 'Dump', lambda vmcore, vmlinux: source)
+        status = command.run([*arguments, '--root', str(tmp_path)])
+        return Done(status, *capsys.readouterr())
+    return answered_
+
+
+@pytest.mark.parametrize('name', ['why', 'who'])
+def test_a_range_says_once_that_the_module_is_not_loaded(
+        answered: Command, tmp_path: Path, name: str) -> None:
+    """It is not said to be empty, nor each page to be missing."""
+    nobody = ask.Module(str(tmp_path), str(tmp_path / 'a/b/query'))
+    done = answered(nobody, name, '0x100-0x1ff')
+    assert (done.status, done.out) == (2, '')
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_range_that_is_free_is_not_answered_without_the_module(
+        answered: Command, tmp_path: Path) -> None:
+    """Or what it takes would depend on what is in the range just now."""
+    (tmp_path / 'proc/kpageflags').write_bytes(
+        (1 << 10).to_bytes(8, 'little') * 8)
+    nobody = ask.Module(str(tmp_path), str(tmp_path / 'a/b/query'))
+    done = answered(nobody, 'why', '0x0-0x7')
+    assert (done.status, done.out) == (2, '')
+    assert answered(Fake(), 'why', '0x0-0x7').status == 0
+
+
+def test_a_log_says_once_that_the_module_is_not_loaded(
+        answered: Command, tmp_path: Path) -> None:
+    """Not of each of its pages."""
+    nobody = ask.Module(str(tmp_path), str(tmp_path / 'a/b/query'))
+    done = answered(nobody, 'why', '0x100', '0x200')
+    assert (done.status, len(done.err.splitlines())) == (2, 1)
+
+
+def test_a_page_that_is_busy_is_not_said_to_be_absent(answered: Command
+                                                      ) -> None:
+    """Nor is the range said to be known; it is asked about twice."""
+    fake = Fake({0x101: failure('EAGAIN', 0x101)})
+    done = answered(fake, 'why', '0x100-0x103')
+    assert done.status == 2
+    assert '3 would move, 0 not there, 1 not answered' in done.out
+    assert 'could be emptied' not in done.out
+    assert len(done.err.splitlines()) == 1
+    assert fake.asked.count(['0x101 brief']) == 2
+
+
+def test_a_page_that_there_is_not_keeps_no_range(answered: Command) -> None:
+    """What is left can be emptied."""
+    done = answered(Fake({0x101: failure('ENXIO', 0x101)}), 'why',
+                    '0x100-0x103')
+    assert (done.status, done.err) == (0, '')
+    assert '3 would move, 1 not there' in done.out
+
+
+def test_a_range_without_memory_is_said_in_a_line(answered: Command) -> None:
+    """With the status of a page that there is not."""
+    fake = Fake({pfn: failure('ENXIO', pfn) for pfn in (0x100, 0x101)})
+    done = answered(fake, 'why', '0x100-0x101')
+    assert (done.status, done.out) == (2, '')
+    assert 'no such memory' in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_no_answer_outweighs_a_page_that_stays(answered: Command) -> None:
+    """In whatever order: there is no status 3."""
+    fake = Fake({0x100: failure('EAGAIN', 0x100),
+                 0x101: page(0x101, 'writeback')})
+    for words_ in ['0x100', '0x101'], ['0x101', '0x100']:
+        assert answered(fake, 'why', *words_).status == 2
+    assert answered(fake, 'why', '0x101', '0x102').status == 1
+
+
+def test_every_frame_is_asked_about_without_kpageflags(tmp_path: Path
+                                                       ) -> None:
+    """Also behind those of which it would be read at a time."""
+    frames = target.Frames(0, why.CHUNK + 5, '')
+    assert len(why.candidates(frames, proc.Proc(str(tmp_path)), {})) \
+        == frames.pages
+
+
+def test_a_range_beyond_memory_is_not_gone_through(tmp_path: Path) -> None:
+    """kpageflags ends where memory does."""
+    (tmp_path / 'proc').mkdir()
+    (tmp_path / 'proc/kpageflags').write_bytes(bytes(8 * 16))
+    tally = {'absent': 0}
+    frames = target.Frames(8, 1 << 39, '')
+    assert list(why.candidates(frames, proc.Proc(str(tmp_path)), tally)) \
+        == list(range(8, 16))
+    assert tally['absent'] == (1 << 39) - 8
+
+
+def test_who_of_a_range_counts_what_is_not_there(answered: Command) -> None:
+    """In one line, and the others are answered."""
+    fake = Fake({pfn: failure('ENXIO', pfn) for pfn in (0x101, 0x102)})
+    done = answered(fake, 'who', '0x100-0x103')
+    assert (done.status, done.err) == (0, '')
+    assert 'asked about 2; 2 not there' in done.out
+
+
+def test_who_of_a_range_asks_about_some_of_many_pages(answered: Command
+                                                      ) -> None:
+    """Evenly spread, as of an area."""
+    fake = Fake()
+    done = answered(fake, 'who', '0x0-0xff', '--max', '4')
+    assert [query for query, in fake.asked] == ['0x0', '0x40', '0x80', '0xc0']
+    assert 'asked about 4; 252 not asked' in done.out
+
+
+def test_who_says_that_a_page_of_a_range_was_busy(answered: Command) -> None:
+    """By its status, too."""
+    done = answered(Fake({0x100: failure('EAGAIN', 0x100)}), 'who',
+                    '0x100-0x101')
+    assert done.status == 2 and 'too busy' in done.out
+    assert len(done.err.splitlines()) == 1
+
+
+DUMP = ['--vmcore', '/dump']
+
+
+def test_a_dump_does_not_say_whether_a_range_stays(answered: Command) -> None:
+    """It says so once, and what it has: kinds, mappings and references."""
+    fake = Fake({0x102: page(0x102, live=False, extra_refs=1)}, live=False)
+    done = answered(fake, 'why', '0x100-0x103', *DUMP)
+    assert done.status == 2
+    assert 'would not' not in done.out and 'not told' not in done.out
+    assert 'would move' not in done.out.replace('they would move', '')
+    assert re.search(r'anonymous page +4 folios +4 mapped +1 with other ref',
+                     done.out)
+    assert 'PFN 0x102' in done.out and 'PFN 0x101' not in done.out
+    assert len(done.err.splitlines()) == 1 and 'a dump does not' in done.err
+
+
+def test_a_dump_does_not_say_whether_a_page_stays(answered: Command) -> None:
+    """That it does not is no yes."""
+    done = answered(Fake(live=False), 'why', '0x100', '0x101', *DUMP)
+    assert done.status == 2
+    assert done.out.count('a dump does not tell') == 2
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_range_of_a_dump_is_asked_about_at_once(answered: Command) -> None:
+    """drgn takes seconds to start; and a dump does not change."""
+    fake = Fake(live=False)
+    answered(fake, 'why', '0x100-0x1ff', *DUMP)
+    assert len(fake.asked) == 1 and len(fake.asked[0]) == 256
+
+
+def test_a_range_of_a_dump_is_not_looked_up_in_this_kernels_flags(
+        answered: Command, tmp_path: Path) -> None:
+    """In which another kernel's pages are free."""
+    (tmp_path / 'proc/kpageflags').write_bytes(
+        (proc.KPF_BUDDY).to_bytes(8, 'little') * 8)
+    fake = Fake(live=False)
+    done = answered(fake, 'why', '0x0-0x7', *DUMP)
+    assert len(fake.asked[0]) == 8 and '0 pages free' in done.out
+
+
+def test_a_page_that_a_dump_lacks_is_not_there(answered: Command) -> None:
+    """By the words of tools/drgn_dump.py."""
+    said = Failure('the dump: pfn 0x101: no such page')
+    text = (vm.TOP / 'tools/drgn_dump.py').read_text()
+    assert "Failure('no such page')" in text
+    done = answered(Fake({0x101: said}, live=False), 'why', '0x100-0x101',
+                    *DUMP)
+    assert '1 not there' in done.out
+
+
+@pytest.mark.parametrize('arguments', [
+    ['why', 'memory0'], ['who', '--pid', '1', '--vma', 'heap'],
+    ['who', '--file', '/etc/passwd'], ['who', '1:1000-2000'],
+    ['watch', '0x100']])
+def test_a_dump_is_not_mixed_with_the_running_kernel(
+        answered: Command, arguments: List[str]) -> None:
+    """What only /proc and /sys have is refused in a line."""
+    done = answered(Fake(live=False), *arguments, *DUMP)
+    assert (done.status, done.out) == (2, '')
+    assert len(done.err.splitlines()) == 1
+
+
+# ------------------------------------------------------------------- watch --
+
+class Changing(Fake):
+    """Gives one answer after the other."""
+
+    def __init__(self, *answers: Said) -> None:
+        super().__init__()
+        self._left = list(answers)
+
+    def _answer(self, query: str) -> Said:
+        return self._left.pop(0)
+
+
+def watched(answered: Command, *answers: Said, json_: bool = False) -> Done:
+    """What watch says to them."""
+    return answered(Changing(*answers), 'watch', '0x100', '-i', '0',
+                    '--times', str(len(answers)),
+                    *(['--json'] if json_ else []))
+
+
+@pytest.mark.parametrize('name', ['EAGAIN', 'ENXIO', 'EFAULT'])
+def test_watch_goes_on_when_a_page_does_not_answer(answered: Command,
+                                                   name: str) -> None:
+    """A lock was taken, or it is swapped out for a while."""
+    done = watched(answered, page(1), failure(name, 1),
+                   page(1, 'writeback'))
+    assert (done.status, done.err) == (0, '')
+    assert str(failure(name, 1)) in done.out
+    assert 'will it move? not now; yes before' in done.out
+
+
+def test_watch_ends_when_the_process_has_gone(answered: Command) -> None:
+    """With status 1; its pid may be given to another."""
+    done = watched(answered, page(1), failure('ESRCH', 1), page(1))
+    assert done.status == 1 and 'no process' in done.out
+
+
+@pytest.mark.parametrize('name', ['ENXIO', 'EFAULT', 'ESRCH'])
+def test_watch_does_not_begin_where_nothing_is(answered: Command, name: str
+                                               ) -> None:
+    """A wrong address is said in a line."""
+    done = watched(answered, failure(name, 1), page(1))
+    assert (done.status, done.out) == (2, '')
+    assert len(done.err.splitlines()) == 1
+
+
+def test_watch_without_any_answer_is_status_2(answered: Command) -> None:
+    """Though it went on."""
+    done = watched(answered, failure('EAGAIN', 1), failure('EAGAIN', 1))
+    assert done.status == 2 and len(done.out.splitlines()) == 2
+
+
+def test_watch_tells_programs_of_a_failure_in_json(answered: Command) -> None:
+    """Each line is an object."""
+    done = watched(answered, page(1), failure('EAGAIN', 1), page(1),
+                   json_=True)
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert len(lines) == 3
+    assert lines[1] == {'rmapviz': 1, 'query': '0x100',
+                        'error': str(failure('EAGAIN', 1))}
+
+
+@pytest.mark.parametrize('arguments', [
+    ['watch', '1', '-i', '-1'], ['watch', '1', '-i', 'nan'],
+    ['watch', '1', '-i', 'inf'], ['watch', '1', '--times', '0'],
+    ['why', '1', '-n', '-1'], ['who', '1', '--max', '0'],
+    ['why', '1', '-n', '1' * 5000]])
+def test_a_number_that_means_nothing_is_status_2(arguments: List[str]
+                                                 ) -> None:
+    """Before anything is asked."""
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, '')
+    assert 'expected' in done.stderr and 'Traceback' not in done.stderr
+
+
+# ------------------------------------------------------- options and output --
+
+ANON = str(DATA / 'reports/anon.json')
+
+
+@pytest.mark.parametrize('arguments', [
+    ['draw', '--dot', ANON, '--json'], ['story', ANON, '--json'],
+    ['top', '--prometheus', '--json'], ['diff', ANON, ANON, '--html',
+                                        '--json'],
+    ['story', ANON, '--vmcore', '/dump'], ['diff', ANON, ANON, '-o', '/x'],
+    ['draw', '--dot', ANON, '--verify'], ['who', '5', '--vma', 'heap'],
+    ['who', '5', '--offset', '1'], ['draw', 'pid'], ['watch', 'pid', 'x']])
+def test_an_option_that_would_do_nothing_is_refused(arguments: List[str]
+                                                    ) -> None:
+    """Rather than that somebody waits for it to have an effect."""
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, '')
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('rmapviz') and 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+@pytest.mark.parametrize('arguments', [
+    ['draw', '--dot', ANON], ['diff', ANON, str(DATA / 'reports/file.json')],
+    ['--help'], ['story', ANON]])
+def test_a_disk_that_is_full_is_said_in_a_line(
+        arguments: List[str], unbuffered: str) -> None:
+    """Status 2, and nothing of Python's."""
+    with open('/dev/full', 'w', encoding='ascii') as full:
+        done = subprocess.run(
+            ['/usr/bin/python3', str(COMMAND), *arguments], stdout=full,
+            stderr=subprocess.PIPE, text=True,
+            env={**os.environ, 'PYTHONUNBUFFERED': unbuffered})
+    assert (done.returncode, done.stderr) == (
+        2, 'rmapviz: standard output: No space left on device\n')
+
+
+@pytest.mark.parametrize('closed', ['>&-', '>&- 2>&-', '<&- >&-'])
+def test_a_closed_output_is_said_in_a_line(closed: str) -> None:
+    """If there is somewhere to say it."""
+    done = subprocess.run(
+        ['sh', '-c', f'/usr/bin/python3 "$0" draw --dot "$1" {closed}',
+         str(COMMAND), ANON], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == ('' if '2>&-' in closed else
+                           'rmapviz: standard output is closed\n')
+
+
+def test_a_closed_input_is_a_log_without_a_page() -> None:
+    """Status 2."""
+    done = subprocess.run(
+        ['sh', '-c', '/usr/bin/python3 "$0" why - <&-', str(COMMAND)],
+        stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_that_leaves_ends_it_quietly() -> None:
+    """By the signal, as it does other commands."""
+    done = subprocess.run(
+        ['bash', '-c', '/usr/bin/python3 "$0" draw --dot "$1" | exec true; '
+         'echo ${PIPESTATUS[0]}', str(COMMAND),
+         str(DATA / 'pictures/crowd.json')],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert (done.stdout, done.stderr) == ('141\n', '')
+
+
+def test_a_graphviz_that_dies_early_is_said_in_a_line(tmp_path: Path) -> None:
+    """Though the pipe to it breaks."""
+    dot = tmp_path / 'dot'
+    dot.write_text('#!/bin/sh\nexec <&-\nsleep 1\nexit 3\n')
+    dot.chmod(0o755)
+    done = run('draw', '--svg', str(DATA / 'pictures/crowd.json'), '--all',
+               env={'PATH': f"{tmp_path}:{os.environ['PATH']}"})
+    assert (done.returncode, done.stdout) == (2, '')
+    assert 'Graphviz failed' in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+class Terminal(io.StringIO):
+    """What standard error is, as a rule."""
+
+    def isatty(self) -> bool:
+        """It says so."""
+        return True
+
+
+@pytest.mark.parametrize('name', ['why', 'who'])
+def test_progress_is_gone_before_the_answer(
+        answered: Command, monkeypatch: pytest.MonkeyPatch, name: str
+        ) -> None:
+    """Each line of it, also of what is asked again."""
+    screen = Terminal()
+    monkeypatch.setattr(sys, 'stderr', screen)
+    monkeypatch.setattr(command, '_prepare_streams', lambda: True)
+    answered(Fake({5: page(5, 'writeback')}), name, '0x0-0x7')
+    written = screen.getvalue()
+    assert 'asking' in written and written.endswith('\r\033[K')
+    assert ('asking again' in written) == (name == 'why')
+
+
+# ------------------------------------------------- hostile names, all along --
+
+EVIL = '\x1b[31m\n\x9b5m\u202e'
+
+
+def hostile() -> report.Report:
+    """A held page whose every name is meant for the reader's terminal."""
+    made = page(0x100, 'extra-refs', file=EVIL, kind=f'kind{EVIL}',
+                extra_refs=1)
+    made['migrate']['verdict'] = f'no{EVIL}'
+    made['migrate']['reasons'].append(f'because{EVIL}')
+    made['reclaim'] = {'outcome': f'out{EVIL}', 'reasons': [EVIL]}
+    for i, mm in enumerate(made['mms']):
+        mm.update(pid=109 + i, tasks=[109 + i], comm=f'{EVIL}{i}')
+    for vma in made['vmas']:
+        vma['name'] = EVIL
+    return made
+
+
+@pytest.mark.parametrize('arguments', [
+    ['why', '0x100'], ['why', '0x100-0x101'], ['who', '0x100'],
+    ['who', '0x100', '--all'], ['who', '0x100-0x101'],
+    ['watch', '0x100', '--times', '2', '-i', '0'], ['why', '0x100', *DUMP],
+    ['why', '0x100-0x101', *DUMP], ['why', '0x100', '--json']])
+def test_no_hostile_name_reaches_the_terminal(
+        answered: Command, tmp_path: Path, arguments: List[str]) -> None:
+    """Of a process, a file, a VMA, a cgroup, an open file, nor a word that
+    this command does not know."""
+    machine = Machine.__new__(Machine)
+    machine.root, machine.proc = tmp_path, proc.Proc(str(tmp_path))
+    machine.opens(109, 5, f'/{EVIL}', 'flags:\t0140002\n')
+    machine.opens(700, 6, 'pipe:[7]')
+    machine.write('proc/109/cgroup', f'0::/{EVIL}.service\n')
+    machine.write('proc/109/comm', EVIL)
+    reports = hostile()
+    if DUMP[0] in arguments:
+        reports['migrate'] = None
+    again = copy.deepcopy(reports)
+    again['mms'][0]['pid'] += 7
+    fake = Fake({0x100: reports}, live=DUMP[0] not in arguments)
+    if arguments[0] == 'watch':
+        fake = Changing(reports, again)
+    done = answered(fake, *arguments)
+    assert done.out
+    for line in (done.out + done.err).split('\n'):
+        assert all(c.isprintable() for c in line), ascii(line)
+
+
+def test_what_a_failure_quotes_is_inert(answered: Command) -> None:
+    """In the one line that there is, and among those of a range."""
+    fake = Fake({1: Failure(f'evil {EVIL}', errno.EAGAIN)})
+    for words_ in ['0x1', '0x2'], ['0x1-0x2']:
+        done = answered(fake, 'who', *words_)
+        assert all(c.isprintable() for c in
+                   (done.out + done.err).replace('\n', ''))
+        assert 'evil' in done.out + done.err
 
 
 # --------------------------------------------------------------------- who --
@@ -453,7 +1043,8 @@ def with_memory(machine: Machine, *entries: int) -> None:
 
 
 @pytest.mark.parametrize('bits, words_', [
-    ({'swap': 1, 'rest': 5 << 5 | 1}, 'to page 5 of /a b'),
+    ({'swap': 1, 'rest': 5 << 5 | 1}, 'to page 5 of swap area 1: /dev/vdb or '
+     '/a b'),
     ({'swap': 1, 'rest': 5 << 5 | 30}, 'being migrated'),
     ({}, 'never touched'), ({'present': 1, 'rest': 9}, 'ask again')])
 def test_pagemap_says_why_no_page_is_there(

@@ -208,7 +208,8 @@ def answer(pfn: int, places: Set[Tuple[int, int]], **more: Any) -> Report:
     """What the module says of a page."""
     pids = sorted({pid for pid, _ in places})
     return {'page': {'pfn': pfn, 'kind': more.pop('kind', 'anon')},
-            'mms': [{'pid': pid} for pid in pids],
+            'walk': {'unreached': 0, 'lost': 0},
+            'mms': [{'pid': pid, 'tasks': [pid]} for pid in pids],
             'vmas': [{'mm': i} for i in range(len(pids))],
             'ptes': [{'vma': pids.index(pid), 'addr': hex(at), 'pages': 1,
                       'pfn': pfn}
@@ -255,7 +256,8 @@ def test_the_gap_of_ksm_is_explained(machine: Machine) -> None:
     whole(machine)
     machine.answers['0x11 brief'] = {'walk': {'unreached': 2}}
     machine.answers['0x11 verify'] = answer(
-        0x11, set(), kind='ksm', verify={'missing': [{}, {}], 'extra': []})
+        0x11, set(), kind='ksm', walk={'unreached': 2, 'lost': 0},
+        verify={'missing': [{}, {}], 'extra': []})
     (find,) = run(machine)[1]
     assert find.explained and 'ksmd' in find.text
 

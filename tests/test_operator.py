@@ -1,6 +1,6 @@
 """tools/rmapviz as somebody meets it who has a problem, and no PFN.
 
-In guests with a libc, python3 and a web server.
+In guests with a libc, python3, a web server and a database.
 """
 
 import json
@@ -193,6 +193,37 @@ def test_an_empty_pipe_is_no_candidate(system: Guest, scene_: Scene) -> None:
         == {('pipe', scene_.pids['P'])}
 
 
+# The first page of a file goes into a socket, and stays there; another socket
+# has nothing in it.
+SEND = '''
+import os, socket, time
+ends, idle = socket.socketpair(), socket.socketpair()
+os.sendfile(ends[0].fileno(), os.open("/root/sent", os.O_RDONLY), 0, 4096)
+open("/tmp/sent", "w").close()
+time.sleep(1000)
+'''
+
+
+def test_a_page_of_a_file_that_waits_in_a_socket_is_found(system: Guest
+                                                          ) -> None:
+    """Though it is of AF_UNIX, of which /proc/net does not say how much it
+    has."""
+    system.check('head -c 4096 /bin/busybox >/root/sent; sync')
+    system.check(f"/usr/bin/python3 -c '{SEND}' & sender=$!; echo $sender "
+                 '>/tmp/sender')
+    try:
+        system.wait_for('test -e /tmp/sent')
+        page, = [json.loads(line) for line in said(
+            system, 'who', '--file', '/root/sent', '--json').splitlines()]
+        case = told(system, 'why', str(page['page']['pfn']), status=1)
+    finally:
+        system.check('kill $sender; rm /tmp/sent')
+    sender = int(system.check('cat /tmp/sender'))
+    assert [(holder['how'], holder['pid'], holder['certainty'])
+            for holder in case['holders'] if holder['how'] == 'socket'] \
+        == [('socket', sender, 'candidate')]
+
+
 def test_a_page_that_moves_is_said_to(system: Guest, scene_: Scene) -> None:
     """With status 0."""
     pfn = some_page(scene_, 'P map M 1\nP write M')
@@ -233,15 +264,16 @@ def heap_of(system: Guest, pid: str) -> Tuple[int, int]:
     return int(start, 16), int(end, 16)
 
 
-def parent_of_server(system: Guest) -> str:
+def parent_of_server(system: Guest, name: str = 'apache2') -> str:
     """The process that has started all others."""
-    return system.check('pgrep -o apache2').strip()
+    return system.check(f'pgrep -o {name}').strip()
 
 
-def sharers(system: Guest, address: int) -> Dict[int, int]:
+def sharers(system: Guest, address: int, name: str = 'apache2'
+            ) -> Dict[int, int]:
     """The frame at an address of each process of the server, by pagemap."""
     found = {}
-    for pid in system.check('pgrep apache2').split():
+    for pid in system.check(f'pgrep {name}').split():
         word = system.check(
             f'dd if=/proc/{pid}/pagemap bs=8 count=1 skip={address // 4096} '
             '2>/dev/null | od -An -tx8')
@@ -264,6 +296,49 @@ def test_the_heap_of_a_server_is_shared_as_its_pagemaps_say(
         assert pids(page['who']) == {
             pid for pid, frame in frames.items()
             if frame == page['page']['pfn']}
+
+
+@pytest.fixture(scope='module')
+def database(system: Guest) -> Iterator[str]:
+    """PostgreSQL with two clients, by its first process; its files, all root's
+    in the image, are given to it."""
+    system.check('cd /tmp; chown -R postgres: /var/lib/postgresql '
+                 '/var/log/postgresql /etc/postgresql; '
+                 "set -- $(pg_lsclusters -h); cluster=\"$1 $2\"; "
+                 "pg_ctlcluster $cluster start -- -o '-c listen_addresses='",
+                 120)
+    for _ in range(2):
+        system.check("su postgres -c 'psql -qc \"select pg_sleep(10000)\"' & ")
+    system.wait_for('[ $(pgrep -cfx "postgres: .*SELECT") = 2 ]')
+    yield parent_of_server(system, 'postgres')
+    system.check('pg_ctlcluster -m fast $cluster stop; cd /root', 120)
+
+
+def test_the_buffers_of_a_database_are_whose_its_pagemaps_say(
+        system: Guest, database: str) -> None:
+    """Shared memory of all its processes, of which each has touched some."""
+    pages = [page for page in map(json.loads, said(
+        system, 'who', '--pid', database, '--vma', '/dev/zero', '--max', '8',
+        '--json').splitlines()) if 'page' in page]
+    assert len(pages) > 5
+    for page in pages:
+        frames = sharers(system, int(page['address'], 16), 'postgres')
+        assert page['page']['kind'] == 'shmem'
+        assert pids(page['who']) == {
+            pid for pid, frame in frames.items()
+            if frame == page['page']['pfn']}
+
+
+def test_the_heap_of_a_database_is_its_familys(system: Guest, database: str
+                                               ) -> None:
+    """Each process has forked off the first, and has a line with the others.
+    """
+    output = said(system, 'who',
+                  f'{database}:{heap_of(system, database)[0]:x}')
+    line, = [line for line in output.splitlines() if 'postgres x' in line]
+    match = re.search(r'postgres x(\d+) ', line)
+    assert match and int(match[1]) == len(
+        system.check('pgrep postgres').split())
 
 
 def test_processes_of_a_server_are_one_line(system: Guest) -> None:

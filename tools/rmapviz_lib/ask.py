@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -27,6 +28,17 @@ class NoPage(Failure):
     """The process maps no page there."""
 
 
+def checked(query: str) -> str:
+    """A question that can be put, if not one that has an answer."""
+    words = query.split()
+    if not words or not query.isascii() or not query.isprintable():
+        raise Failure(f'"{query}": it is no question')
+    if words[0] == 'pid' and not re.match(r'pid\s+[0-9]', query):
+        raise Failure(f'"{query}": the number of a process is expected behind '
+                      'pid')
+    return query
+
+
 def target_words(query: str) -> Tuple[str, List[str]]:
     """What a question is about, in words, and the words of the target."""
     words = query.split()
@@ -43,7 +55,7 @@ def sentence(number: int, query: str) -> Failure:
     """What an errno of a question means."""
     about, words = target_words(query)
     if number == errno.EFAULT:
-        return NoPage(f'{about}: it maps no page there')
+        return NoPage(f'{about}: it maps no page there', number)
     sentences: Dict[int, str] = {
         errno.ENXIO: f'{about}: there is no such page: it is beyond memory, '
                      'in a hole, or offline',
@@ -58,7 +70,7 @@ def sentence(number: int, query: str) -> Failure:
         errno.EPERM: f'{about}: not permitted',
     }
     return Failure(sentences.get(
-        number, f'{about}: {os.strerror(number)}'))
+        number, f'{about}: {os.strerror(number)}'), number)
 
 
 class Module:
@@ -76,7 +88,7 @@ class Module:
 
     def ask(self, query: str) -> Report:
         """The answer to a question, which is without json."""
-        line = f'{query} json'
+        line = f'{checked(query)} json'
         data = None if self._locked_down else self._ask_file(line, query)
         if data is None:
             self._locked_down = True
@@ -117,9 +129,15 @@ class Module:
         mark = f'"query": "{line}"'.encode()
         for attempt in range(ATTEMPTS):
             self._set_parameter(line, query)
-            data = self._read_answer(query)
-            if mark in data[:1024]:
-                return data
+            try:
+                data = self._read_answer()
+            except OSError as error:
+                # which does not say to what question it is the answer
+                if self._is_asked(line):
+                    raise sentence(error.errno or 0, query) from None
+            else:
+                if mark in data[:1024]:
+                    return data
             time.sleep(0.01 * attempt)
         raise Failure('under lockdown there is one question for all, and '
                       f'somebody else asked {ATTEMPTS} times in between')
@@ -133,17 +151,24 @@ class Module:
                 raise sentence(errno.EINVAL, query) from None
             raise self._not_open(error) from None
 
-    def _read_answer(self, query: str) -> bytes:
+    def _read_answer(self) -> bytes:
+        """An OSError is the answer, if to read it fails."""
         try:
             fd = os.open(self._answer, os.O_RDONLY)
         except OSError as error:
             raise self._not_open(error) from None
         try:
             return _read_all(fd)
-        except OSError as error:
-            raise sentence(error.errno or 0, query) from None
         finally:
             os.close(fd)
+
+    def _is_asked(self, line: str) -> bool:
+        """Whether the parameter is still as it was set."""
+        try:
+            text = self._parameter.read_bytes()
+        except OSError as error:
+            raise self._not_open(error) from None
+        return text.split() == line.encode().split()
 
     def _not_open(self, error: OSError) -> Failure:
         """Why a file of the module cannot be opened, and what to type."""
@@ -152,12 +177,12 @@ class Module:
         if error.errno in (errno.EPERM, errno.EACCES):
             return Failure('not permitted: it takes CAP_SYS_ADMIN, which this '
                            'shell does not have (is it in a container?)')
-        if not self._parameter.parent.parent.exists():
+        if not os.path.exists(self._parameter.parent.parent):
             return Failure(f'the module is not loaded: {LOAD}')
-        if not any(self._root.iterdir() if self._root.is_dir() else ()):
+        if not _has_files(self._root):
             return Failure('debugfs is not mounted: sudo mount -t debugfs '
                            f'debugfs {self._root}')
-        if not self._file.exists():
+        if not os.path.exists(self._file):
             return Failure(f'there is no {self._file}: is another module of '
                            'that name loaded?')
         return Failure(f'{self._file}: {os.strerror(error.errno or 0)}')
@@ -165,11 +190,22 @@ class Module:
     def listing(self, name: str) -> Path:
         """The path of another file of the module, such as survey."""
         path = self._root / f'rmapviz_{name}'
-        if not path.exists():
-            failure = self._not_open(OSError(errno.ENOENT, ''))
-            raise failure if not self._file.exists() else Failure(
-                f'there is no {path}: the module is older than this command')
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+        except OSError as error:
+            if error.errno != errno.ENOENT or not os.path.exists(self._file):
+                raise self._not_open(error) from None
+            raise Failure(f'there is no {path}: the module is older than this '
+                          'command') from None
         return path
+
+
+def _has_files(path: Path) -> bool:
+    """Whether something is in a directory, as far as that may be known."""
+    try:
+        return bool(os.listdir(path))
+    except OSError:
+        return False
 
 
 def _read_all(fd: int) -> bytes:
@@ -211,7 +247,7 @@ class Dump:
         The script has options that are for all of its questions, and answers
         PFNs first; so each question is a run of its own, unless all are PFNs.
         """
-        asked = list(queries)
+        asked = [checked(query) for query in queries]
         if all(_is_pfn(query) for query in asked):
             return self._run([word for query in asked
                               for word in query.split()[:1]], len(asked))

@@ -2,22 +2,28 @@
 
 The kernel counts references and does not write down whose they are.  So this
 goes through /proc for what can hold some: pipes with something in them (after
-vmsplice and splice), registered buffers of io_uring, devices that pin memory
-for DMA, files open for direct I/O, sockets with something to send, loop
-devices, swap.  What is shown by this to be about the page is `holds`, what
-only could be is a `candidate`.
+vmsplice and splice), registered buffers of io_uring, devices and sockets that
+pin memory for DMA, files open for direct I/O, sockets with something in them
+(after sendfile), loop devices, swap.  What is shown by this to be about the
+page is `holds`, what only could be is a `candidate`.
 """
 
 import re
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, \
-    Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, \
+    NamedTuple, Optional, Set, Tuple
 
-from .libc import bytes_in_pipe
+from .libc import bytes_in_pipe, bytes_in_socket, family_of_socket
 from .proc import Descriptor, Proc
 from .report import Report, comm, mappings
 from .words import count, hexa, kernel_name, plain, size
 
 _O_DIRECT = 0o40000
+
+# What an open file is called that is a ring; a path can have that in it, too.
+_RING = 'anon_inode:[io_uring]'
+
+# A socket whose memory (UMEM) is pinned, for a network card to write to it.
+_AF_XDP = 44
 
 # Devices through which memory is pinned for DMA.
 _DMA_DEVICES = (
@@ -27,7 +33,7 @@ _DMA_DEVICES = (
     (re.compile(r'/dev/(dri|kfd|nvidia)'), 'a GPU'),
     (re.compile(r'/dev/video'), 'V4L2'),
     (re.compile(r'/dev/(vhost|vdpa)'), 'vhost'),
-    (re.compile(r'/dev/udmabuf|^/dmabuf|anon_inode:.*dmabuf'), 'a dma-buf'),
+    (re.compile(r'/dev/udmabuf|/dmabuf:|anon_inode:.*dmabuf'), 'a dma-buf'),
 )
 
 
@@ -94,8 +100,7 @@ class _Search:
             self._places.setdefault(pid, set()).add(address)
         self._comms = {pid: comm(mm) for mm in report['mms']
                        for pid in mm['tasks']}
-        self._pipes: Dict[str, Optional[int]] = {}
-        self._queues: Optional[Dict[str, int]] = None
+        self._said: Dict[Tuple[str, str], Optional[int]] = {}
 
     def of_process(self, pid: int) -> Iterator[Holder]:
         """What one process has open that could hold the page."""
@@ -111,15 +116,15 @@ class _Search:
 
     def _of_file(self, pid: int, file: Descriptor
                  ) -> Iterable[Tuple[bool, str, str]]:
-        if 'io_uring' in file.target:
+        if file.target == _RING:
             return self._rings(pid, file)
         if file.target.startswith('pipe:') and self._extra:
             return self._of_pipe(pid, file)
-        if file.target.startswith('socket:') and self._extra:
-            return self._of_socket(file)
+        if file.target.startswith('socket:'):
+            return self._of_socket(pid, file)
         if self._pinned:
             for pattern, name in _DMA_DEVICES:
-                if pattern.search(file.target):
+                if pattern.match(file.target):
                     return [(False, 'dma', f'{name}: {plain(file.target)}, '
                              f'fd {file.number}')]
         return self._direct(pid, file)
@@ -127,7 +132,8 @@ class _Search:
     def _rings(self, pid: int, file: Descriptor
                ) -> Iterator[Tuple[bool, str, str]]:
         """Registered buffers of a ring, where fdinfo lists them."""
-        buffers = ring_buffers(self._proc.fdinfo(pid, file.number))
+        listed = ring_buffers(self._proc.fdinfo(pid, file.number))
+        buffers = listed or []
         for index, start, length in buffers:
             places = sorted(address for address in self._places.get(pid, ())
                             if start - 4095 <= address < start + length)
@@ -139,31 +145,46 @@ class _Search:
             elif self._pinned:
                 yield False, 'io_uring', what
         if not buffers and pid in self._comms:
-            yield (False, 'io_uring', f'io_uring, fd {file.number}, without '
-                   'registered buffers: a request under way')
+            what = 'which did not tell its registered buffers, for it is busy'\
+                if listed is None else \
+                'without registered buffers: a request under way'
+            yield (False, 'io_uring', f'io_uring, fd {file.number}, {what}')
+
+    def _asked(self, pid: int, file: Descriptor,
+               ask: Callable[[int, int], Optional[int]]) -> Optional[int]:
+        """What a pipe or socket says, which several processes may share; None
+        where that cannot be known."""
+        key = file.target, ask.__name__
+        if key not in self._said:
+            self._said[key] = ask(pid, file.number) \
+                if self._proc.is_ours else None
+        return self._said[key]
 
     def _of_pipe(self, pid: int, file: Descriptor
                  ) -> Iterator[Tuple[bool, str, str]]:
         """A pipe, unless it is known to be empty."""
-        if file.target not in self._pipes:
-            self._pipes[file.target] = bytes_in_pipe(pid, file.number) \
-                if self._proc.is_ours else None
-        waiting = self._pipes[file.target]
+        waiting = self._asked(pid, file, bytes_in_pipe)
         if waiting is None and pid in self._comms:
             yield False, 'pipe', f'{file.target}, which may have pages in it'
         elif waiting:
             yield (False, 'pipe',
                    f'{file.target} with {count(waiting, "byte")} in it')
 
-    def _of_socket(self, file: Descriptor
+    def _of_socket(self, pid: int, file: Descriptor
                    ) -> Iterator[Tuple[bool, str, str]]:
-        """A socket that has something to send."""
-        if self._queues is None:
-            self._queues = send_queues(self._proc)
-        queued = self._queues.get(file.target)
-        if queued:
-            yield (False, 'socket', f'{file.target} with '
-                   f'{count(queued, "byte")} to send')
+        """A socket that has something to send, or to be read, or whose memory
+        is pinned."""
+        if self._pinned and self._asked(pid, file,
+                                        family_of_socket) == _AF_XDP:
+            yield (False, 'dma', f'AF_XDP: {file.target}, fd {file.number}')
+        if not self._extra:
+            return
+        waiting = self._asked(pid, file, bytes_in_socket)
+        if waiting is None and pid in self._comms:
+            yield False, 'socket', f'{file.target}, which may have pages in it'
+        elif waiting:
+            yield (False, 'socket',
+                   f'{file.target} with {count(waiting, "byte")} in it')
 
     def _direct(self, pid: int, file: Descriptor
                 ) -> Iterator[Tuple[bool, str, str]]:
@@ -177,27 +198,22 @@ class _Search:
                    f'{plain(file.target)}, fd {file.number}')
 
 
-def ring_buffers(fdinfo: str) -> List[Tuple[int, int, int]]:
-    """Number, address and length of the registered buffers of io_uring."""
-    _, _, rest = fdinfo.partition('UserBufs:')
+def ring_buffers(fdinfo: str) -> Optional[List[Tuple[int, int, int]]]:
+    """Number, address and length of the registered buffers of io_uring; None
+    where the kernel does not list them, as of a ring that is in use just now.
+
+    Names of files come before them, on 5.10 as they are: so what counts is the
+    last line that could be the title.
+    """
+    _, title, rest = f'\n{fdinfo}'.rpartition('\nUserBufs:\t')
+    wanted, *lines = rest.splitlines() or ['']
+    if not title or not wanted.isdecimal() or len(lines) < int(wanted):
+        return None
     found = []
-    for line in rest.splitlines()[1:]:
-        match = re.match(r'\s*(\d+): (?:0x([0-9a-f]+)/(\d+)|<none>)\s*$',
-                         line)
+    for line in lines[:int(wanted)]:
+        match = re.fullmatch(r'\s*(\d+): (?:0x([0-9a-f]+)/(\d+)|<none>)', line)
         if not match:
-            break
+            return None
         if match[2]:
             found.append((int(match[1]), int(match[2], 16), int(match[3])))
-    return found
-
-
-def send_queues(proc: Proc) -> Dict[str, int]:
-    """Bytes that sockets have to send, by the name that an fd has."""
-    found = {}
-    for name in ('tcp', 'tcp6', 'udp', 'udp6', 'raw', 'raw6'):
-        for line in proc.text('net', name).splitlines()[1:]:
-            field = line.split()
-            queue = int(field[4].split(':')[0], 16)
-            if queue:
-                found[f'socket:[{field[9]}]'] = queue
     return found

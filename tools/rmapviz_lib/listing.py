@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from .failure import Failure
-from .words import kernel_name
+from .proc import Proc, unescaped
+from .words import Progress, kernel_name
 
 
 class Folio(NamedTuple):
@@ -48,20 +49,25 @@ class Family(NamedTuple):
 def _lines(path: Path, names: List[str]) -> Iterator[Dict[str, str]]:
     """Lines by the names of the columns, which the first line has."""
     try:
-        file = open(path, encoding='latin-1')
+        with open(path, encoding='latin-1', newline='\n') as file:
+            columns = file.readline().lower().split()
+            missing = set(names) - set(columns)
+            if missing:
+                raise Failure(f'{path}: it has no column {min(missing)}; is '
+                              'the module of another version?')
+            for line in file:
+                yield from _by_column(columns, line)
     except OSError as error:
         raise Failure(f'{path}: {error.strerror}') from None
-    with file:
-        columns = file.readline().lower().split()
-        missing = set(names) - set(columns)
-        if missing:
-            raise Failure(f"{path}: it has no column {min(missing)}; is the "
-                          'module of another version?')
-        for line in file:
-            # the last column may have blanks
-            words = line.split(None, len(columns) - 1)
-            if len(words) == len(columns):
-                yield dict(zip(columns, words))
+
+
+def _by_column(columns: List[str], line: str) -> Iterator[Dict[str, str]]:
+    """A line, if it is whole: a name is the last column, and may be empty."""
+    words = line.rstrip('\n').split(None, len(columns) - 1)
+    if columns[-1] == 'comm' and len(words) == len(columns) - 1:
+        words.append('')
+    if len(words) == len(columns):
+        yield dict(zip(columns, words))
 
 
 def _number(word: str) -> Optional[int]:
@@ -80,6 +86,16 @@ def survey(path: Path) -> Iterator[Folio]:
             _number(words['chain_bytes']) or 0)
 
 
+def watched_survey(path: Path, proc: Proc) -> Iterator[Folio]:
+    """The same, with what is done shown on the way."""
+    frames = proc.last_frame()
+    with Progress('reading the survey', frames) as progress:
+        for folio in survey(path):
+            if frames:
+                progress.at(folio.pfn)
+            yield folio
+
+
 def families(path: Path) -> Iterator[Family]:
     """Every family of anon_vmas."""
     optional = ('tree', 'locked')
@@ -89,4 +105,4 @@ def families(path: Path) -> Iterator[Family]:
                    else _number(words[name]) or 0
                    for name in Family._fields[1:-1]]
         yield Family._make([words['family'], *numbers,
-                            kernel_name(words['comm'].strip())])
+                            kernel_name(unescaped(words['comm']))])

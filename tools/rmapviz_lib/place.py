@@ -3,20 +3,69 @@
 import mmap
 import os
 import re
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+import stat
+from contextlib import contextmanager
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from .failure import Failure
 from .libc import resident
-from .proc import PAGE, Area, Entry, Proc
-from .words import count, hexa, plain
+from .proc import CHUNK, PAGE, Area, Entry, Proc, areas_of, entry
+from .words import Progress, count, hexa, plain
+
+# What may be in place of a page.
+SWAPPED, ABSENT = 'swapped out', 'not there'
+
+# No more runs are kept than these.
+MOST_RUNS = 1 << 20
+
+# Types of swap from here on are, or may be, no areas but what the kernel makes
+# of pages that are on their way, poisoned, or a device's (MAX_SWAPFILES).
+NO_AREA = 23
 
 
-class Spot(NamedTuple):
-    """A page of a process, as pagemap has it."""
+class Run(NamedTuple):
+    """Pages in a row of which the same is to be said."""
 
-    pid: int
     address: int
-    entry: Entry
+    pages: int
+    gone: str       # nothing if they are there
+
+
+class _Runs:
+    """Runs from an address on, as they are found."""
+
+    def __init__(self, what: str, start: int) -> None:
+        self._what = what
+        self._first = self._next = start
+        self._gone = ABSENT
+        self.found: List[Run] = []
+
+    def add(self, address: int, gone: str) -> None:
+        """The next page; what was passed over is not there."""
+        self._upto(address, ABSENT)
+        self._upto(address + PAGE, gone)
+
+    def _upto(self, end: int, gone: str) -> None:
+        if self._next < end and gone != self._gone:
+            self._close()
+            self._gone = gone
+        self._next = max(end, self._next)
+
+    def _close(self) -> None:
+        if self._first == self._next:
+            return
+        if len(self.found) == MOST_RUNS:
+            raise Failure(f'{self._what}: its pages are in more than '
+                          f'{MOST_RUNS:,} pieces: ask about a part of it')
+        self.found.append(Run(self._first, (self._next - self._first) // PAGE,
+                              self._gone))
+        self._first = self._next
+
+    def all(self, end: int) -> List[Run]:
+        """Those to the end of the range."""
+        self._upto(end, ABSENT)
+        self._close()
+        return self.found
 
 
 def names_address(words: Sequence[str]) -> bool:
@@ -32,14 +81,31 @@ def address_of(word: str) -> Tuple[int, int]:
     return int(match[1]), int(match[2], 16)
 
 
-def spots(proc: Proc, pid: int, start: int, end: int) -> List[Spot]:
-    """Every page of a range of addresses, of which pagemap says anything."""
+def runs(proc: Proc, pid: int, start: int, end: int) -> List[Run]:
+    """Every page of a range of addresses, as pagemap has it.
+
+    Only what some VMA has is read, in pieces: a range may be all that there
+    can be.
+    """
+    where = f'{pid}:{start:x}-{end:x}'
+    if end <= start:
+        raise Failure(f'{where}: it does not end behind where it begins')
     if not proc.exists(pid):
         raise Failure(f'there is no process {pid}')
     start &= ~(PAGE - 1)
-    entries = proc.pagemap(pid, start, -(-(end - start) // PAGE))
-    return [Spot(pid, start + i * PAGE, found)
-            for i, found in enumerate(entries)]
+    end = -(-end // PAGE) * PAGE
+    made = _Runs(where, start)
+    maps, home = proc.maps(pid)
+    with Progress(f'reading the page tables of {pid}', end - start
+                  ) as progress:
+        for area in areas_of(maps):
+            first, last = max(start, area.start), min(end, area.end)
+            if first >= last:
+                continue
+            for address, word in proc.present(home, first, last, True):
+                progress.at(address - start)
+                made.add(address, SWAPPED if entry(word).swapped else '')
+    return made.all(end)
 
 
 def areas(proc: Proc, pid: int, name: str) -> List[Area]:
@@ -47,6 +113,8 @@ def areas(proc: Proc, pid: int, name: str) -> List[Area]:
     if not proc.exists(pid):
         raise Failure(f'there is no process {pid}')
     maps = proc.areas(pid)
+    if not maps and os.geteuid() != 0:
+        raise Failure('only root may ask: type sudo in front of it')
     exact = [area for area in maps if area.name in (f'[{name}]', name)]
     found = exact or [area for area in maps if name in area.name]
     if not found:
@@ -76,16 +144,66 @@ def absent(proc: Proc, pid: int, address: int) -> str:
 
 def swapped(proc: Proc, entry: Entry) -> str:
     """Where a page has gone."""
-    swaps = proc.swaps()
     kind = entry.swap_type
-    if kind < len(swaps):
-        return f'swapped out, to page {entry.swap_offset} of ' \
-            f'{plain(swaps[kind])}'
-    return f'swapped out, or being migrated (swap type {kind}, offset ' \
-        f'{hexa(entry.swap_offset)})'
+    names = [plain(name) for name in candidates(kind, proc.swaps())]
+    if not names:
+        return f'swapped out, or being migrated (swap type {kind}, offset ' \
+            f'{hexa(entry.swap_offset)})'
+    where = names[0] if len(names) == 1 \
+        else f"swap area {kind}: {', '.join(names[:-1])} or {names[-1]}"
+    return f'swapped out, to page {entry.swap_offset} of {where}'
+
+
+def candidates(kind: int, swaps: List[str]) -> List[str]:
+    """Which areas a type of swap may be, of those that are in use.
+
+    /proc/swaps has them in the order of their types, and does not say which
+    types are between them that nobody uses any more.
+    """
+    return swaps[:kind + 1] if kind < NO_AREA else []
 
 
 # -------------------------------------------------------- a page of a file --
+
+@contextmanager
+def _opened(path: str, offset: int, length: int
+            ) -> Iterator[Tuple[int, int, int]]:
+    """A file, and the range of it that there is, from the start of a page on.
+
+    Not to be opened is what might wait, or do something: a FIFO, a device.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Failure(f'{path}: it is no regular file')
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        raise Failure(f'{path}: {os.strerror(error.errno or 0)}') from None
+    try:
+        size = os.fstat(fd).st_size
+        if offset >= size:
+            raise Failure(f'{path}: it has {count(size, "byte")}, and none '
+                          f'at offset {offset}')
+        yield fd, offset & ~(PAGE - 1), min(size, offset + length)
+    except (OSError, ValueError) as error:
+        raise Failure(f'{path}: it cannot be mapped: {error}') from None
+    finally:
+        os.close(fd)
+
+
+def file_runs(path: str, offset: int, length: int) -> List[Run]:
+    """Which pages of a file are in memory, by their offsets; a page at a time
+    is neither touched nor read."""
+    with _opened(path, offset, length) as (fd, start, end), \
+            Progress(f'looking at {plain(path)}', end - start) as progress:
+        made = _Runs(path, start)
+        for at in range(start, end, CHUNK * PAGE):
+            progress.at(at - start)
+            with _mapped(fd, at, min(CHUNK * PAGE, end - at)) as memory:
+                cached = resident(_address(fd, at), len(memory))
+            for i, there in enumerate(cached):
+                made.add(at + i * PAGE, '' if there else ABSENT)
+        return made.all(-(-end // PAGE) * PAGE)
+
 
 def frames_of_file(path: str, offset: int, length: int) -> List[Optional[int]]:
     """Where the pages of a file are in memory; None for what is not cached.
@@ -93,24 +211,13 @@ def frames_of_file(path: str, offset: int, length: int) -> List[Optional[int]]:
     The file is mapped, and what is in the page cache touched, so that pagemap
     tells; what is not there is not read.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise Failure(f'{path}: {os.strerror(error.errno or 0)}') from None
-    try:
-        size = os.fstat(fd).st_size
-        start = offset & ~(PAGE - 1)
-        if offset >= size:
-            raise Failure(f'{path}: it has {count(size, "byte")}, and none '
-                          f'at offset {offset}')
-        end = min(size, offset + length)
-        with mmap.mmap(fd, end - start, mmap.MAP_SHARED, mmap.PROT_READ,
-                       offset=start) as memory:
-            return _frames(fd, memory, start)
-    except (OSError, ValueError) as error:
-        raise Failure(f'{path}: it cannot be mapped: {error}') from None
-    finally:
-        os.close(fd)
+    with _opened(path, offset, length) as (fd, start, end), \
+            _mapped(fd, start, end - start) as memory:
+        return _frames(fd, memory, start)
+
+
+def _mapped(fd: int, start: int, length: int) -> mmap.mmap:
+    return mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=start)
 
 
 def _frames(fd: int, memory: mmap.mmap, start: int) -> List[Optional[int]]:
@@ -121,16 +228,15 @@ def _frames(fd: int, memory: mmap.mmap, start: int) -> List[Optional[int]]:
         if cached[i]:
             memory[i * PAGE]    # pylint: disable=pointless-statement
     entries = Proc().pagemap(os.getpid(), address, pages)
-    return [entry.pfn if cached[i] and entry.present else None
-            for i, entry in enumerate(entries)]
+    return [found.pfn if cached[i] and found.present else None
+            for i, found in enumerate(entries)]
 
 
 def _address(fd: int, start: int) -> int:
     """Where this process has mapped a file last, from that offset on."""
     inode = os.fstat(fd).st_ino
-    for line in reversed(Proc().text('self', 'maps').splitlines()):
-        span, perms, offset, _, number, *_ = line.split(None, 5)
-        if int(number) == inode and int(offset, 16) == start \
-                and perms.startswith('r--s'):
-            return int(span.split('-')[0], 16)
+    for area in reversed(Proc().areas(os.getpid())):
+        if area.inode == inode and area.offset == start \
+                and area.perms == 'r--s':
+            return area.start
     raise OSError(0, 'it is not in /proc/self/maps')

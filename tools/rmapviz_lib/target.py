@@ -1,11 +1,11 @@
 """What people bring: numbers, lines of dmesg, blocks of memory, addresses."""
 
 import re
-from typing import Iterator, List, NamedTuple, Optional
+from typing import Iterable, Iterator, List, NamedTuple, Optional
 
 from .failure import Failure
 from .proc import PAGE, Proc
-from .words import hexa
+from .words import hexa, shortened
 
 # No physical address has more bits.
 MAX_PFN = 1 << 52 >> 12
@@ -26,47 +26,70 @@ class Frames(NamedTuple):
 
 # Where the kernel prints a PFN, and to which base.  The formats are those of
 # 5.10 to 7.3: mm/memory_hotplug.c, mm/debug.c, mm/page_alloc.c, mm/cma.c,
-# mm/page_owner.c, mm/memory-failure.c, mm/page_isolation.c.
+# mm/page_owner.c, mm/memory-failure.c, mm/page_isolation.c.  Whole messages:
+# a boot names a hundred other ranges of memory.
 _HEX = r'(?:0[xX])?([0-9a-fA-F]+)\b'
 _RANGES = (
     # alloc_contig_range: [1b8000, 1c0000) PFNs busy
-    (re.compile(rf'\[{_HEX}, ?{_HEX}\) PFNs busy'), 1),
+    (re.compile(rf'\[{_HEX}, ?{_HEX}\) PFNs busy'), False),
     # memory offlining [mem 0x138000000-0x13fffffff] failed due to ...
-    (re.compile(rf'\[mem {_HEX}-{_HEX}\]'), PAGE),
+    (re.compile(rf'\bmemory offlining \[mem {_HEX}-{_HEX}\] failed'), True),
+    # removing memory fails, because memory [0x...-0x...] is onlined
+    (re.compile(rf'\bbecause memory \[{_HEX}-{_HEX}\] is onlined'), True),
 )
 _SINGLES = (
     # migrating pfn a90e failed ret:1; failed to isolate pfn a90e;
-    # memory range at pfn 0x1d2f3 ... is busy, retrying
-    (re.compile(rf'\bpfn {_HEX}'), 16),
-    # page:0000000012345678 refcount:1 ... pfn:0x1d2f3;
-    # BUG: Bad page state in process x  pfn:1d2f3
-    (re.compile(rf'\bpfn[:=] ?{_HEX}'), 16),
-    # page_owner up to 6.1: PFN 119539 type Movable; later 0x1d2f3
-    (re.compile(r'\bPFN (0x[0-9a-f]+|\d+) type '), 0),
+    # memory range at pfn 0x1d2f3 ... is busy, retrying;
+    # Soft offlining pfn 0x1d2f3 at process virtual address 0x...
+    (re.compile(r'\b(?:migrating|failed to isolate|memory range at|'
+                r'offlining|memory failure (?:at|for)) '
+                rf'pfn {_HEX}'), 16),
     # Memory failure: 0x1d2f3: recovery action for ...; soft offline: 0x1d2f3:
     (re.compile(r'(?:Memory failure|[Ss]oft[ -]?offline|Unpoison): '
                 rf'{_HEX}\b'), 16),
     # EDAC MC0: 1 CE ... (channel:0 slot:0 page:0x1d2f3 offset:0x0 ...
     (re.compile(r'\bpage:0x([0-9a-fA-F]+) offset:0x'), 16),
+    # page_owner up to 6.1: PFN 119539 type Movable; later 0x1d2f3
+    (re.compile(r'\bPFN 0x([0-9a-f]+) type '), 16),
+    (re.compile(r'\bPFN ([0-9]+) type '), 10),
+    # page:0000000012345678 refcount:1 ... pfn:0x1d2f3;
+    # BUG: Bad page state in process x  pfn:1d2f3
+    (re.compile(rf'\bpfn[:=] ?{_HEX}'), 16),
 )
 
+# No PFN has more digits, to any base; Python refuses to read thousands.
+_DIGITS = 16
 
-def of_line(line: str) -> Optional[Frames]:
-    """The pages that a line of the kernel's log is about, if any."""
-    for pattern, unit in _RANGES:
-        match = pattern.search(line)
-        if match:
-            first = int(match[1], 16) // unit
-            end = -(-int(match[2], 16) // unit)
-            return _frames(first, end - first, match[0])
+
+def of_line(line: str) -> List[Frames]:
+    """The pages that a line of the kernel's log is about.
+
+    What names no page that a machine can have is left out: such a line must
+    not keep the others from being read.
+    """
+    found = []
+    for pattern, bytes_ in _RANGES:
+        for match in pattern.finditer(line):
+            first, last = _int(match[1], 16), _int(match[2], 16)
+            end = last // PAGE + 1 if bytes_ else last
+            found.append((first // PAGE if bytes_ else first, end, match))
     for pattern, base in _SINGLES:
-        match = pattern.search(line)
-        if match:
-            return _frames(int(match[1], base), 1, match[0])
-    return None
+        for match in pattern.finditer(line):
+            first = _int(match[1], base)
+            found.append((first, first + 1, match))
+    return [Frames(first, end - first, match[0]) for first, end, match
+            in sorted(found, key=lambda item: item[2].start())
+            if first < end <= MAX_PFN]
+
+
+def _int(digits: str, base: int) -> int:
+    """A number; one that no machine has if it is too long to be read."""
+    digits = digits.lstrip('0') or '0'
+    return int(digits, base) if len(digits) <= _DIGITS else MAX_PFN * PAGE
 
 
 def _frames(first: int, count: int, said: str) -> Frames:
+    said = shortened(said, 60)
     if count < 1:
         raise Failure(f'"{said}": it ends before it begins')
     if first + count > MAX_PFN:
@@ -74,57 +97,83 @@ def _frames(first: int, count: int, said: str) -> Frames:
     return Frames(first, count, said)
 
 
-def number(word: str) -> int:
+# A PFN as it is typed: hex behind pfn: or 0x, and if it has letters.
+_NUMBER = re.compile(r'(pfn:|PFN:)?(0[xX])?([0-9a-fA-F]+)')
+
+
+def number(word: str, is_hex: bool = False) -> int:
     """A PFN as the module takes it: decimal, 0x hex, or pfn:HEX."""
-    match = re.fullmatch(r'(?:pfn:|PFN:)(?:0x)?([0-9a-fA-F]+)', word)
-    if match:
-        return int(match[1], 16)
-    if re.fullmatch(r'0[xX][0-9a-fA-F]+|\d+', word):
-        return int(word, 16) if word[1:2] in 'xX' and len(word) > 2 \
-            else int(word)
-    if re.fullmatch(r'[0-9a-fA-F]+', word):
-        return int(word, 16)    # what has a letter can only be hex
-    raise Failure(f'"{word}": neither a PFN nor a line of the kernel\'s log')
+    match = _NUMBER.fullmatch(word)
+    if not match:
+        raise Failure(f'"{shortened(word, 60)}": neither a PFN nor a line of '
+                      "the kernel's log")
+    return _int(match[3], 16 if is_hex or _is_hex(word) else 10)
 
 
-def of_word(word: str, proc: Proc) -> Frames:
-    """PFN, FIRST-LAST, memoryN, or a path of such a block."""
-    block = re.fullmatch(r'(?:.*/)?(memory\d+)/?', word)
+def _is_hex(word: str) -> bool:
+    match = _NUMBER.fullmatch(word)
+    return bool(match and (match[1] or match[2]
+                           or not match[3].isdecimal()))
+
+
+def of_word(word: str, proc: Optional[Proc]) -> Frames:
+    """PFN, FIRST-LAST, memoryN, or a path of such a block.
+
+    A range is hex if one of its ends is.  Blocks are those of the running
+    kernel, which is asked where there is a proc.
+    """
+    block = re.fullmatch(r'(?:.*/)?(memory[0-9]+)/?', word)
     if block:
+        if not proc:
+            raise Failure(f'{block[1]}: a dump does not tell where the blocks '
+                          'of memory are; FIRST-LAST does')
         first, count = proc.block(block[1])
         return Frames(first, count, f'block {block[1]}')
     first_word, dash, last_word = word.partition('-')
-    first = number(first_word)
+    is_hex = _is_hex(first_word) or _is_hex(last_word)
+    first = number(first_word, is_hex)
     if not dash:
         return _frames(first, 1, word)
-    return _frames(first, number(last_word) + 1 - first, word)
+    return _frames(first, number(last_word, is_hex) + 1 - first, word)
 
 
-def of_lines(lines: List[str]) -> Iterator[Frames]:
+def of_lines(lines: Iterable[str]) -> Iterator[Frames]:
     """Every page that a log is about, each once, in its order."""
     seen = set()
     for line in lines:
-        found = of_line(line)
-        if found and (found.first, found.pages) not in seen:
-            seen.add((found.first, found.pages))
-            yield found
+        for found in of_line(line):
+            if (found.first, found.pages) not in seen:
+                seen.add((found.first, found.pages))
+                yield found
 
 
-def of_words(given: List[str], proc: Proc) -> List[Frames]:
+def of_words(given: List[str], proc: Optional[Proc]) -> List[Frames]:
     """What the words of a command line are about.
 
-    They may be PFNs, or one line of the log, in quotes or not.
+    They may be targets, or lines of the log, in quotes or not.
     """
     if len(given) == 2 and given[0] == 'pfn':
         return [of_word(given[1], proc)]
     if len(given) == 2 and given[0] == 'phys':
         return [_frames(number(given[1]) // PAGE, 1, ' '.join(given))]
-    line = ' '.join(given)
-    if re.search(r'\s|^\[|pfn[:=]', line):
-        found = list(of_lines(line.splitlines()))
-        if found:
-            return found
-    return [of_word(word, proc) for word in given]
+    if any(re.search(r'\s', word) for word in given):
+        return [frames for word in given for frames in _of_text(word, proc)]
+    try:
+        return [of_word(word, proc) for word in given]
+    except Failure:
+        found = list(of_lines([' '.join(given)]))
+        if not found:
+            raise
+        return found
+
+
+def _of_text(word: str, proc: Optional[Proc]) -> List[Frames]:
+    """Lines in quotes, or one target."""
+    found = list(of_lines(word.splitlines()))
+    if not found and re.search(r'\s', word.strip()):
+        raise Failure(f'"{shortened(word, 60)}": no line of the kernel\'s log '
+                      'that names a page')
+    return found or [of_word(word.strip(), proc)]
 
 
 def text(frames: Frames) -> str:

@@ -2,17 +2,15 @@
 
 import heapq
 import time
-from bisect import bisect_left
 from collections import Counter
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, \
-    Optional, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set
 
 from . import people
 from .ask import Module
 from .failure import Failure
-from .listing import Family, Folio, families, survey
-from .proc import PAGE, Proc
-from .words import Paper, columns, hexa, size
+from .listing import Family, Folio, families, watched_survey
+from .proc import FRAME, Proc, areas_of, lines
+from .words import Paper, columns, hexa, plain, size
 
 FOLIOS: Dict[str, Callable[[Folio], int]] = {
     'shared': lambda folio: folio.mapped or 0,
@@ -29,17 +27,30 @@ TITLES = {
 }
 
 
-class Only(NamedTuple):
+class Only:
     """Which pages are meant: those of some processes."""
 
-    pids: List[int]
-    frames: List[int]       # sorted
+    # Frames of which it is noted together whether they are meant, a byte each.
+    _TOGETHER = 1 << 16
+
+    def __init__(self, pids: List[int]) -> None:
+        self.pids = pids
+        self._noted: Dict[int, bytearray] = {}
+
+    def add(self, pfn: int) -> None:
+        """One of them maps that one."""
+        index, at = divmod(pfn, self._TOGETHER)
+        if index not in self._noted:
+            self._noted[index] = bytearray(self._TOGETHER)
+        self._noted[index][at] = 1
 
     def has(self, folio: Folio) -> bool:
         """Whether one of them maps a page of a folio."""
-        i = bisect_left(self.frames, folio.pfn)
-        return i < len(self.frames) \
-            and self.frames[i] < folio.pfn + (1 << folio.order)
+        index, at = divmod(folio.pfn, self._TOGETHER)
+        pages = 1 << folio.order
+        return any(self._noted[i].find(1, at, at + pages) >= 0
+                   for i in range(index, index + -(-pages // self._TOGETHER))
+                   if i in self._noted)
 
 
 def only(proc: Proc, pid: Optional[int], cgroup: Optional[str]
@@ -53,24 +64,26 @@ def only(proc: Proc, pid: Optional[int], cgroup: Optional[str]
         raise Failure(f'there is no process {pid}')
     if not pids:
         raise Failure(f'no process is in {cgroup}')
-    frames: Set[int] = set()
+    made = Only(pids)
     for one in pids:
-        for area in proc.areas(one):
+        maps, home = proc.maps(one)
+        for area in areas_of(maps):
             if area.name != '[vsyscall]':
-                frames.update(entry.pfn for entry in proc.pagemap(
-                    one, area.start, (area.end - area.start) // PAGE)
-                    if entry.present)
-    return Only(pids, sorted(frames))
+                for _, word in proc.present(home, area.start, area.end):
+                    made.add(word & FRAME)
+    return made
 
 
 def in_cgroup(proc: Proc, pid: int, name: str) -> bool:
-    """By the unit's name, or by the path of a cgroup that it is below."""
-    if proc.unit(pid) == name:
+    """By the name of a unit or slice, or by the path of a cgroup, that it is
+    in or below."""
+    paths = [line.split(':', 2)[2] for line in lines(proc.text(pid, 'cgroup'))
+             if line.count(':') >= 2]
+    if name and '/' not in name and any(name in path.split('/')
+                                        for path in paths):
         return True
-    path = '/' + name.strip('/')
-    return any((line.split(':', 2)[2] + '/').startswith(path + '/')
-               for line in proc.text(pid, 'cgroup').splitlines()
-               if line.count(':') >= 2)
+    above = f"/{name.strip('/')}".rstrip('/') + '/'
+    return any(f'{path}/'.startswith(above) for path in paths)
 
 
 class Top:
@@ -83,7 +96,7 @@ class Top:
                ) -> List[Folio]:
         """The folios with the most of something."""
         key = FOLIOS[what]
-        some = (folio for folio in survey(self.source.listing('survey'))
+        some = (folio for folio in self._survey()
                 if key(folio) > 0 and (chosen is None or chosen.has(folio)))
         return heapq.nlargest(number, some, key=key)
 
@@ -91,12 +104,14 @@ class Top:
         """The families with the most VMAs."""
         wanted: Optional[Set[str]] = None
         if chosen is not None:
-            wanted = {folio.family
-                      for folio in survey(self.source.listing('survey'))
+            wanted = {folio.family for folio in self._survey()
                       if folio.kind == 'anon' and chosen.has(folio)}
         some = (family for family in families(self.source.listing('families'))
                 if wanted is None or family.family in wanted)
         return heapq.nlargest(number, some, key=lambda family: family.vmas)
+
+    def _survey(self) -> Iterator[Folio]:
+        return watched_survey(self.source.listing('survey'), self.proc)
 
     def who(self, folio: Folio) -> List[people.Group]:
         """Who has a folio now."""
@@ -127,13 +142,13 @@ class Top:
         rows = [['FAMILY', 'PROCESSES', 'VMAS', 'AVS', 'AVCS', 'DEPTH',
                  'TREE', 'LOCKED', 'MEMORY', 'NEXT FORK', 'FOR EXAMPLE']]
         for family in found:
-            unit = self.proc.unit(family.pid)
+            unit = plain(self.proc.unit(family.pid))
             rows.append([
                 family.family, *(_shown(value) for value in (
                     family.processes, family.vmas, family.avs, family.avcs,
                     family.depth, family.tree, family.locked)),
                 size(family.bytes), size(family.fork_bytes),
-                f'{family.comm} ({family.pid})'
+                f"{family.comm or '?'} ({family.pid})"
                 + (f', {unit}' if unit else '')])
         self.paper.lines(columns(rows, right=range(1, 10), indent='  '))
 
@@ -189,7 +204,7 @@ def prometheus(source: Module) -> Iterator[str]:
     them."""
     start = time.monotonic()
     totals = Totals()
-    for folio in survey(source.listing('survey')):
+    for folio in watched_survey(source.listing('survey'), Proc()):
         totals.add(folio)
     known = list(families(source.listing('families')))
     yield from _metric('mapped_folios', 'Folios that are mapped, by kind.',

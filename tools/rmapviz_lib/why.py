@@ -1,18 +1,24 @@
 """rmapviz why: will it move, and if not, because of whom."""
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional
+import errno
+from collections import Counter
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, \
+    Optional, Sequence, Tuple
 
 from . import holders, people
 from . import report as reports
-from .ask import Source
+from .ask import Answer, Source
 from .failure import Failure
 from .proc import KPF_BUDDY, KPF_NOPAGE, KPF_TAIL, Proc
 from .report import Report
 from .target import Frames, text
-from .words import Paper, Progress, count, hexa, kernel_name
+from .words import Paper, Progress, columns, count, hexa, kernel_name, plain
 
 # Frames of which kpageflags is read at a time.
 CHUNK = 4096
+
+# Pages about which a dump is asked at a time, as drgn starts anew each time.
+BATCH = 256
 
 # Reasons of `migrate` that need words of their own.
 REASONS = {
@@ -43,9 +49,30 @@ class Case(NamedTuple):
 
 # --------------------------------------------------------------- one page --
 
+def answers(source: Source, pfns: Iterable[int], option: str = ''
+            ) -> List[Answer]:
+    """What is said of pages.
+
+    A Failure among it is of that page alone: one that would be of any other,
+    too, is raised.
+    """
+    found = source.ask_all([f'{hexa(pfn)}{option}' for pfn in pfns])
+    for answer in found:
+        if not isinstance(answer, Failure):
+            continue
+        if not source.live:     # drgn has answered, if not to this
+            answer.number = errno.ENXIO if str(answer).endswith(
+                'no such page') else errno.EAGAIN
+        if not answer.of_a_page:
+            raise answer
+    return found
+
+
 def look(frames: Frames, source: Source, proc: Proc) -> Case:
     """Ask about a page, and look for who holds it."""
-    report = source.ask(hexa(frames.first))
+    report, = answers(source, [frames.first])
+    if isinstance(report, Failure):
+        raise report
     return Case(frames, report,
                 holders.find(report, proc) if source.live else [])
 
@@ -60,14 +87,14 @@ def reasons(report: Report) -> List[str]:
              'pins': count(pins, 'DMA pin'),
              'missed': f"{report['walk']['unreached']} of "
                        f"{count(page['folio_mapcount'], 'mapping')}"}
-    return [REASONS.get(reason, reason).format(**facts)
-            for reason in migrate['reasons']]
+    return [REASONS[reason].format(**facts) if reason in REASONS
+            else plain(reason) for reason in migrate['reasons']]
 
 
 def verdict(report: Report) -> Optional[str]:
     """yes, not now or no; None where the report does not say, as a dump's."""
     migrate = report.get('migrate')
-    return str(migrate['verdict']) if migrate else None
+    return plain(migrate['verdict']) if migrate else None
 
 
 def title(report: Report) -> str:
@@ -77,7 +104,7 @@ def title(report: Report) -> str:
         f"{hexa(page['head'])}" if page['order'] else ''
     of_file = f" {kernel_name(page['file'])}" if page['file'] else ''
     return f"PFN {hexa(page['pfn'])} ({page['pfn']}) is " \
-        f'{reports.what(page)}{of_file}{part}'
+        f'{plain(reports.what(page))}{of_file}{part}'
 
 
 def print_case(case: Case, paper: Paper, proc: Proc, live: bool) -> None:
@@ -98,7 +125,6 @@ def print_case(case: Case, paper: Paper, proc: Proc, live: bool) -> None:
 
 def people_lines(groups: List[people.Group]) -> List[str]:
     """A table of who has it, not too long."""
-    from .words import columns
     shown = columns(people.rows(groups[:12]), indent='    ')
     if len(groups) > 12:
         shown.append(f'    and {len(groups) - 12} more groups: rmapviz who '
@@ -112,8 +138,8 @@ def _print_verdict(report: Report, paper: Paper) -> None:
     if said is None:
         refs = report['page']['extra_refs'], report['page']['dma_pins']
         paper.line('  will it move?  a dump does not tell; '
-                   f'{refs[0] or 0} other references, {refs[1] or 0} DMA '
-                   'pins')
+                   f"{count(refs[0] or 0, 'other reference')}, "
+                   f"{count(refs[1] or 0, 'DMA pin')}")
         return
     how = {'yes': 'good', 'no': 'bad'}.get(said, 'doubt')
     first = f': {why[0]}' if why else ''
@@ -122,9 +148,10 @@ def _print_verdict(report: Report, paper: Paper) -> None:
         paper.line(f'                 {more}')
     reclaim = report.get('reclaim')
     if reclaim:
-        facts = ', '.join(reclaim['reasons'])
+        facts = plain(', '.join(reclaim['reasons']))
+        outcome = reclaim['outcome']
         paper.line('  reclaimed?     '
-                   + OUTCOMES.get(reclaim['outcome'], reclaim['outcome'])
+                   + OUTCOMES.get(outcome, plain(outcome))
                    + (f': {facts}' if facts else ''))
 
 
@@ -193,23 +220,35 @@ class Block(NamedTuple):
     free: int           # frames that need not move
     movable: int        # frames of folios that would
     absent: int         # no such page
+    unanswered: int     # folios of which there is no answer now
     stay: List[Report]  # brief reports of folios that would not
+    untold: List[Report]    # those of a dump, which does not tell
+
+    @property
+    def status(self) -> int:
+        """What the command exits with."""
+        if self.unanswered or self.untold:
+            return 2
+        return 1 if self.stay else 0
 
 
 def candidates(frames: Frames, proc: Proc, tally: Dict[str, int]
-               ) -> List[int]:
+               ) -> Sequence[int]:
     """The frames of a range about which to ask: heads that are not free.
 
     Free blocks and tails are told by /proc/kpageflags, so that not every
     frame is asked about; without it, all are.
     """
-    found = []
+    if not proc.page_flags(0, 1):
+        return range(frames.first, frames.end)
+    found: List[int] = []
     for first in range(frames.first, frames.end, CHUNK):
         length = min(CHUNK, frames.end - first)
         flags = proc.page_flags(first, length)
-        if len(flags) < length:
-            flags += [0 if not flags and first == frames.first
-                      else KPF_NOPAGE] * (length - len(flags))
+        if not flags:       # it ends where memory does
+            tally['absent'] += frames.end - first
+            break
+        flags += [KPF_NOPAGE] * (length - len(flags))
         for i, word in enumerate(flags):
             if word & KPF_NOPAGE:
                 tally['absent'] += 1
@@ -223,104 +262,178 @@ def candidates(frames: Frames, proc: Proc, tally: Dict[str, int]
 def look_at_range(frames: Frames, source: Source, proc: Proc) -> Block:
     """Ask about every folio of a range, briefly."""
     tally = {'free': 0, 'absent': 0, 'movable': 0}
-    asked = candidates(frames, proc, tally)
+    # what /proc says is of the running kernel
+    asked = candidates(frames, proc, tally) if source.live \
+        else range(frames.first, frames.end)
+    if not asked:   # kpageflags tells it all, but with the module only
+        answers(source, [frames.first])
     with Progress(f'asking about {text(frames)}', len(asked)) as progress:
-        doubtful = _stay(asked, frames, source, tally, progress)
-    # processes exit and pages move meanwhile: what stays does so twice
-    stay = _stay([report['page']['pfn'] for report in doubtful], frames,
-                 source, tally, Progress('asking again', len(doubtful)))
+        doubtful, silent = _stay(asked, frames, source, tally, progress)
+    stay, untold = doubtful, []
+    if not source.live:
+        stay, untold = [], doubtful
+    elif doubtful or silent:
+        # processes exit and pages move meanwhile: what stays does so twice
+        again = sorted([report['page']['pfn'] for report in doubtful] + silent)
+        with Progress('asking again', len(again)) as progress:
+            stay, silent = _stay(again, frames, source, tally, progress)
+    if tally['absent'] == frames.pages:
+        raise Failure(f'{frames.said}: there is no such memory: it is beyond '
+                      'what there is, in a hole, or offline', errno.ENXIO)
     return Block(frames, tally['free'], tally['movable'], tally['absent'],
-                 sorted(stay, key=lambda report: not HELD.intersection(
-                     (report.get('migrate') or {'reasons': ()})['reasons'])))
+                 len(silent), sorted(stay, key=_is_let_go), untold)
 
 
-def _stay(pfns: List[int], frames: Frames, source: Source,
-          tally: Dict[str, int], progress: Progress) -> List[Report]:
-    """Ask about folios; those that would stay. The others are counted."""
-    stay = []
-    covered = frames.first
-    for i, pfn in enumerate(pfns):
-        progress.at(i)
-        if pfn < covered:   # it has become part of a folio counted before
-            continue
-        try:
-            report = source.ask(f'{hexa(pfn)} brief')
-        except Failure:
-            tally['absent'] += 1
-            continue
-        page = report['page']
-        end = min(page['head'] + (1 << page['order']), frames.end)
-        covered = max(pfn + 1, end)
-        if page['kind'] == 'free':
-            tally['free'] += 1
-        elif verdict(report) == 'yes':
-            tally['movable'] += covered - pfn
+def _is_let_go(report: Report) -> bool:
+    """Whether nobody's references keep it: what somebody holds comes first."""
+    return not HELD.intersection(
+        (report.get('migrate') or {'reasons': ()})['reasons'])
+
+
+def _stay(pfns: Sequence[int], frames: Frames, source: Source,
+          tally: Dict[str, int], progress: Progress
+          ) -> Tuple[List[Report], List[int]]:
+    """Ask about folios: those that would stay, or of which it is not told;
+    and those of which there is no answer.  The others are counted."""
+    stay, silent = [], []
+    for pfn, pages, answer in _folios(pfns, frames, source, progress):
+        if isinstance(answer, Failure):
+            if answer.no_page:
+                tally['absent'] += 1
+            else:
+                silent.append(pfn)
+        elif answer['page']['kind'] == 'free':
+            tally['free'] += pages
+        elif verdict(answer) == 'yes':
+            tally['movable'] += pages
         else:
-            stay.append(report)
-    return stay
+            stay.append(answer)
+    return stay, silent
+
+
+def _folios(pfns: Sequence[int], frames: Frames, source: Source,
+            progress: Progress) -> Iterator[Tuple[int, int, Answer]]:
+    """What is said of frames, and how many of the range are of the folio."""
+    covered = frames.first
+    step = 1 if source.live else BATCH
+    for i in range(0, len(pfns), step):
+        progress.at(i)
+        # what is behind may have become part of a folio counted before
+        batch = [pfn for pfn in pfns[i:i + step] if pfn >= covered]
+        for pfn, answer in zip(batch, answers(source, batch, ' brief')):
+            if pfn < covered:
+                continue
+            covered = pfn + 1
+            if not isinstance(answer, Failure):
+                page = answer['page']
+                covered = max(covered, min(
+                    page['head'] + (1 << page['order']), frames.end))
+            yield pfn, covered - pfn, answer
 
 
 def print_block(block: Block, source: Source, paper: Paper, proc: Proc,
                 limit: int) -> None:
     """For the eye: sums, then the pages that stay, the worst first."""
-    name = text(block.frames)
-    goes = 'could be emptied now' if not block.stay else \
-        f"stays: {count(len(block.stay), 'folio')} would not move"
-    if block.absent == block.frames.pages:
-        goes = 'no such memory: a hole, or offline'
-    paper.line(paper.mark(f'{block.frames.said}: {name}, '
-                          f"{count(block.frames.pages, 'page')}: {goes}",
-                          'head'))
-    paper.line(f"  {count(block.free, 'page')} free, {block.movable:,} would "
-               f'move, {block.absent:,} not there')
-    for kind, number in sorted(_kinds(block.stay).items(),
-                               key=lambda item: -item[1]):
+    said, name = plain(block.frames.said), text(block.frames)
+    paper.line(paper.mark(
+        f"{'' if said == name else said + ': '}{name}, "
+        f"{count(block.frames.pages, 'page')}: {_outcome(block)}", 'head'))
+    parts = [f"{count(block.free, 'page')} free",
+             f'{block.movable:,} would move' if not block.untold else '',
+             f'{block.absent:,} not there',
+             f'{block.unanswered:,} not answered' if block.unanswered else '']
+    paper.line(f"  {', '.join(filter(None, parts))}")
+    for kind, number in _kinds(block.stay).most_common():
         paper.line(f'  {number:,} would not: {kind}')
-    chosen = worth_a_look(block.stay)
+    paper.lines(columns(_untold(block.untold), indent='  '))
+    chosen = worth_a_look(block)
     for report in chosen[:limit]:
-        pfn = report['page']['pfn']
         paper.line()
         try:
-            case = look(Frames(pfn, 1, hexa(pfn)), source, proc)
+            print_case(_again(report, source, proc), paper, proc, source.live)
         except Failure as failure:
-            paper.line(str(failure))
-            continue
-        print_case(case, paper, proc, source.live)
+            if not failure.of_a_page:
+                raise
+            paper.line(plain(str(failure)))
     if len(chosen) > limit:
         paper.line(f'\nand {len(chosen) - limit} more pages with holders; '
                    '-n shows more')
 
 
-def _kinds(stay: List[Report]) -> Dict[str, int]:
-    found: Dict[str, int] = {}
-    for report in stay:
-        migrate = report.get('migrate') or {'reasons': ['not told']}
-        name = f"{reports.what(report['page'])}, " \
-            f"{' '.join(migrate['reasons'])}"
-        found[name] = found.get(name, 0) + 1
-    return found
+def _outcome(block: Block) -> str:
+    """The whole range, in a few words."""
+    if block.untold:
+        return 'a dump does not tell whether they would move'
+    if block.stay:
+        return f"stays: {count(len(block.stay), 'folio')} would not move"
+    if block.unanswered:
+        return f"not known: {count(block.unanswered, 'folio')} did not answer"
+    return 'could be emptied now'
 
 
-def worth_a_look(stay: List[Report]) -> List[Report]:
+def _kinds(stay: List[Report]) -> 'Counter[str]':
+    return Counter(
+        f"{plain(reports.what(report['page']))}, "
+        f"{plain(' '.join((report.get('migrate') or NOT_TOLD)['reasons']))}"
+        for report in stay)
+
+
+NOT_TOLD = {'reasons': ['not told']}
+
+
+def _untold(found: List[Report]) -> List[List[str]]:
+    """Rows of what a dump tells: kinds, and who has what of them."""
+    together: Dict[str, List[Any]] = {}
+    for report in found:
+        page = report['page']
+        together.setdefault(plain(reports.what(page)), []).append(page)
+    return [[what, count(len(pages), 'folio'),
+             f"{sum(page['folio_mapcount'] > 0 for page in pages):,} mapped",
+             f"{sum((page['extra_refs'] or 0) > 0 for page in pages):,} with "
+             'other references',
+             f"{sum((page['dma_pins'] or 0) > 0 for page in pages):,} with "
+             'DMA pins']
+            for what, pages in sorted(together.items(),
+                                      key=lambda item: -len(item[1]))]
+
+
+def worth_a_look(block: Block) -> List[Report]:
     """Those of which more can be found out: not the kernel's own."""
-    return [report for report in stay
-            if (report.get('migrate') or {}).get('verdict') == 'not now']
+    return [report for report in block.stay
+            if (report.get('migrate') or {}).get('verdict') == 'not now'] \
+        + [report for report in block.untold
+           if (report['page']['extra_refs'] or 0) > 0
+           or (report['page']['dma_pins'] or 0) > 0]
+
+
+def _again(report: Report, source: Source, proc: Proc) -> Case:
+    """The case of a page of which a brief report is there."""
+    pfn = report['page']['pfn']
+    frames = Frames(pfn, 1, hexa(pfn))
+    if not source.live and not reports.is_brief(report):
+        return Case(frames, report, [])     # drgn knows no other
+    return look(frames, source, proc)
 
 
 def block_json(block: Block, source: Source, proc: Proc, limit: int
                ) -> Dict[str, Any]:
     """For programs."""
-    cases = []
-    for report in worth_a_look(block.stay)[:limit]:
-        pfn = report['page']['pfn']
+    cases: List[Dict[str, Any]] = []
+    for report in worth_a_look(block)[:limit]:
         try:
-            cases.append(case_json(look(Frames(pfn, 1, ''), source, proc),
-                                   proc, source.live))
-        except Failure:
-            pass
+            cases.append(case_json(_again(report, source, proc), proc,
+                                   source.live))
+        except Failure as failure:
+            if not failure.of_a_page:
+                raise
+            cases.append({'rmapviz_why': 1, 'page': report['page'],
+                          'error': str(failure)})
     return {'rmapviz_why_range': 1, 'first': block.frames.first,
             'count': block.frames.pages, 'free': block.free,
-            'movable': block.movable, 'absent': block.absent,
+            'movable': block.movable if source.live else None,
+            'absent': block.absent, 'unanswered': block.unanswered,
             'stay': [{'page': report['page'],
                       'migrate': report.get('migrate')}
-                     for report in block.stay], 'cases': cases}
+                     for report in block.stay],
+            'untold': [report['page'] for report in block.untold],
+            'cases': cases}

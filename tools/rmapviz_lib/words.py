@@ -1,8 +1,11 @@
 """Words and numbers as people read them; what is hostile in them is inert."""
 
+import os
 import re
 import sys
 from typing import Iterable, List, Sequence, TextIO
+
+from .failure import Failure
 
 COLOURS = {'bad': '31', 'good': '32', 'doubt': '33', 'head': '1', 'dim': '2'}
 
@@ -77,6 +80,13 @@ def columns(rows: Iterable[Sequence[str]], right: Iterable[int] = (),
         for i, cell in enumerate(row))).rstrip() for row in table]
 
 
+def unwritten(error: OSError) -> Exception:
+    """Why standard output takes no more; a closed pipe is no failure."""
+    if isinstance(error, BrokenPipeError):
+        return error
+    return Failure(f'standard output: {os.strerror(error.errno or 0)}')
+
+
 class Paper:
     """Where the answer is written; has colours if it is a terminal."""
 
@@ -86,12 +96,22 @@ class Paper:
 
     def line(self, text: str = '') -> None:
         """Write one."""
-        self._stream.write(text + '\n')
+        try:
+            self._stream.write(text + '\n')
+        except OSError as error:
+            raise unwritten(error) from None
 
     def lines(self, texts: Iterable[str]) -> None:
         """Write several."""
         for text in texts:
             self.line(text)
+
+    def flush(self) -> None:
+        """Let it be seen now."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise unwritten(error) from None
 
     def mark(self, text: str, how: str) -> str:
         """Text that stands out, by a name of COLOURS, where that is seen."""
