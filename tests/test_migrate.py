@@ -143,12 +143,26 @@ def test_a_page_that_is_only_kept_by_a_pipe_keeps_its_block_online(
     assert line.endswith('it is only kept by who holds it')
 
 
+SPREAD = 120000     # pages of P, over several blocks
+
+
+def page_of_a_block_to_empty(scene: Scene) -> Tuple[int, int]:
+    """A page of P, and its frame, in a block that can be emptied."""
+    scene.play(f'P map M {SPREAD}\nP madvise M 0 {SPREAD} nohugepage\n'
+               'P write M')
+    for page in range(0, SPREAD, 8000):
+        pfn = scene.pfn('P', 'M', page)
+        if not kpage.any_reserved(scene.guest, pfn // BLOCK * BLOCK, BLOCK):
+            return page, pfn
+    pytest.skip('each block that P has has memory reserved at boot')
+
+
 def test_the_command_finds_in_the_log_which_page_has_not_moved(
         scene: Scene) -> None:
     """Whatever the lines of this kernel look like."""
     guest = scene.guest
-    scene.story('P map M 2\nP write M\nP vmsplice M 1')
-    pfn = scene.pfn('P', 'M', 1)
+    page, pfn = page_of_a_block_to_empty(scene)
+    scene.story(f'P vmsplice M {page}')
     guest.check('dmesg -c >/dev/null')
     go_offline(guest, pfn, lambda: guest.wait_for(
         f'dmesg | grep -q "migrating pfn {pfn:x} "', 120),
