@@ -10,6 +10,7 @@ import pytest
 
 import stories
 from rvtest import kpage, vm
+from rvtest.picture import complaints_of
 from rvtest.report import PageMapping, Report, faults, page_mappings
 from rvtest.scene import Scene
 from rvtest.stage import Stage
@@ -81,6 +82,12 @@ def folio(stage: Stage, seen: Seen, case: Case) -> Folio:
 def test_it_is_mapped_where_the_pagemaps_say(seen: Seen) -> None:
     """Each process has looked through its own."""
     assert sorted(page_mappings(seen.report)) == sorted(seen.witness)
+
+
+@each_page
+def test_graphviz_says_nothing_against_its_picture(folio: Folio) -> None:
+    """Of all of its folio."""
+    assert complaints_of(folio.report) == (0, '')
 
 
 # --------------------------------------------------- what the stories know --

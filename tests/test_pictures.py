@@ -24,6 +24,7 @@ from rmapviz_lib import changes, dot, page, report
 from rmapviz_lib.building import Building
 from rmapviz_lib.failure import Failure
 from rvtest import schema, vm
+from rvtest.picture import complaints
 
 SECONDS = 30
 DATA = Path(__file__).parent / 'data'
@@ -454,13 +455,6 @@ MADE_UP: Dict[str, Callable[[], report.Report]] = {
     'all on one level': lambda: levels(0),
     'no name': lambda: hostile_report(''),
     'a blank as a name': lambda: hostile_report(' ')}
-
-
-def complaints(graph: str) -> Tuple[int, str]:
-    """Status of dot, and what it says."""
-    done = subprocess.run(['dot', '-Tsvg', '-o', '/dev/null'], check=False,
-                          text=True, input=graph, stderr=subprocess.PIPE)
-    return done.returncode, done.stderr
 
 
 @needs_graphviz

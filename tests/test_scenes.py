@@ -10,6 +10,7 @@ import pytest
 
 import stories
 from rvtest.guest import Guest
+from rvtest.picture import complaints_of
 from rvtest.report import Mapping, Report, faults, mappings, tree
 from rvtest.scene import Scene
 from rvtest.stage import Stage
@@ -66,6 +67,12 @@ def test_the_building_is_what_the_story_made(case: Case, seen: Seen) -> None:
 def test_the_report_agrees_with_itself(case: Case, seen: Seen) -> None:
     """Ids, counts, AVCs, order."""
     assert faults(seen.report, case.story.reuse) == []
+
+
+@each_page
+def test_graphviz_says_nothing_against_its_picture(seen: Seen) -> None:
+    """Neither an error nor a warning."""
+    assert complaints_of(seen.report) == (0, '')
 
 
 @each_page
