@@ -1,5 +1,6 @@
 """top and audit of tools/rmapviz on a machine: against what /proc says."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any, Iterator, List
@@ -88,6 +89,44 @@ def test_a_page_that_is_held_is_on_top_of_those(system: Guest, actors: Scene
     assert found[pfn]['dma_pins'] == 1
     assert [group['pids'] for group in found[pfn]['who']] \
         == [[actors.pids['P']]]
+
+
+# Looks for frames in all pagemaps: it prints each with the pids that have it.
+SCAN = """
+import os, sys
+wanted, found = set(map(int, sys.argv[1:])), {}
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    for line in open(f"/proc/{pid}/maps"):
+        first, last = (int(word, 16) for word in line.split()[0].split("-"))
+        if last >> 47:
+            continue
+        with open(f"/proc/{pid}/pagemap", "rb") as file:
+            file.seek(first // 512)
+            words = memoryview(file.read((last - first) // 512)).cast("Q")
+        for word in words:
+            if word >> 63 and word & (1 << 55) - 1 in wanted:
+                found.setdefault(word & (1 << 55) - 1, set()).add(int(pid))
+for pfn, pids in found.items():
+    print(pfn, *pids)
+"""
+
+
+def test_what_is_shared_most_is_whose_the_pagemaps_say(system: Guest) -> None:
+    """Of small pages: all that have one in their pagemaps, and no others; but
+    for the command and the scan, which are processes, too."""
+    there = set(map(int, system.check('pgrep .').split()))
+    said = {row['pfn']: there & {pid for group in row['who']
+                                 for pid in group['mapping_pids']}
+            for row in lines(system, 'top --shared -n 40')
+            if row['order'] == 0}
+    script = base64.b64encode(SCAN.encode()).decode()
+    system.check(f'echo {script} | base64 -d >/tmp/scan')
+    found = {int(pfn): there & set(map(int, pids)) for pfn, *pids in map(
+        str.split, system.check(f"/usr/bin/python3 /tmp/scan "
+                                f"{' '.join(map(str, said))}",
+                                300).splitlines())}
+    assert len(said) > 20 and max(map(len, said.values())) > 5
+    assert found == said
 
 
 def test_only_what_a_process_has_is_on_top(system: Guest, actors: Scene

@@ -39,8 +39,6 @@ class Family(NamedTuple):
     avs: int
     avcs: int
     depth: int
-    tree: Optional[int]         # VMAs of the largest tree, and under the
-    locked: Optional[int]       # root's lock; where the module tells them
     bytes: int
     fork_bytes: int
     comm: str
@@ -98,11 +96,7 @@ def watched_survey(path: Path, proc: Proc) -> Iterator[Folio]:
 
 def families(path: Path) -> Iterator[Family]:
     """Every family of anon_vmas."""
-    optional = ('tree', 'locked')
-    for words in _lines(path, [name for name in Family._fields
-                               if name not in optional]):
-        numbers = [_number(words.get(name, '-')) if name in optional
-                   else _number(words[name]) or 0
-                   for name in Family._fields[1:-1]]
+    for words in _lines(path, list(Family._fields)):
+        numbers = [_number(words[name]) or 0 for name in Family._fields[1:-1]]
         yield Family._make([words['family'], *numbers,
                             kernel_name(unescaped(words['comm']))])

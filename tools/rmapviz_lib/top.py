@@ -140,17 +140,17 @@ class Top:
         """For the eye."""
         self.paper.line(self.paper.mark(TITLES['families'], 'head'))
         rows = [['FAMILY', 'PROCESSES', 'VMAS', 'AVS', 'AVCS', 'DEPTH',
-                 'TREE', 'LOCKED', 'MEMORY', 'NEXT FORK', 'FOR EXAMPLE']]
+                 'MEMORY', 'NEXT FORK', 'FOR EXAMPLE']]
         for family in found:
             unit = plain(self.proc.unit(family.pid))
             rows.append([
-                family.family, *(_shown(value) for value in (
+                family.family, *(f'{value:,}' for value in (
                     family.processes, family.vmas, family.avs, family.avcs,
-                    family.depth, family.tree, family.locked)),
+                    family.depth)),
                 size(family.bytes), size(family.fork_bytes),
                 f"{family.comm or '?'} ({family.pid})"
                 + (f', {unit}' if unit else '')])
-        self.paper.lines(columns(rows, right=range(1, 10), indent='  '))
+        self.paper.lines(columns(rows, right=range(1, 8), indent='  '))
 
 
 def _shown(number: Optional[int]) -> str:
