@@ -400,7 +400,9 @@ def test_a_page_that_is_swapped_out_is_said_to_be(
                  'chmod 600 /root/swapfile; mkswap /root/swapfile; '
                  'swapon /root/swapfile')
     try:
-        scene_.play('P map M 2\nP write M\nP madvise M 0 1 pageout')
+        # no page is written out before it is on a list of the LRU
+        scene_.story('P map M 2\nP write M')
+        scene_.play('P madvise M 0 1 pageout')
         pid = scene_.pids['P']
         gone = said(system, 'who', f'{pid}:10000000000', status=1)
         there = said(system, 'who', f'{pid}:10000001000')
