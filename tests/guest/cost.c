@@ -14,8 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "program.h"
 
 #define PAGE 4096UL
 
@@ -38,20 +39,6 @@ static const char usage[] =
 	"                                   print COST FOUND\n";
 
 static char buf[1 << 20];
-
-static unsigned long long now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static unsigned long long ask(int fd, const char *query, size_t len)
 {

@@ -18,6 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "program.h"
+
 #define PAGE	4096UL
 #define HUGE	(512 * PAGE)
 #define ADDRESS ((char *)0x10000000000)
@@ -47,12 +49,6 @@ static const char usage[] =
 	"  families  the same in three processes: N VMAs in all\n"
 	"  entries   a process with N entries of the zero page\n"
 	"  full      all memory but N MB is taken\n";
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
 
 static uint64_t pfn_of(const char *addr)
 {

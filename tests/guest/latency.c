@@ -19,10 +19,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "errname.h"
+#include "program.h"
 
 #define RMAPVIZ "/sys/kernel/debug/rmapviz"
 #define PAGE	4096UL
@@ -53,20 +53,6 @@ struct worst {
 
 static struct shared *shared;
 static int question[2], stopped[2];
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static uint64_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 static void note(struct worst *worst, uint64_t since)
 {
