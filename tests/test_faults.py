@@ -170,13 +170,6 @@ def test_a_question_is_answered_as_before_when_memory_is_back(tried: Tried
     assert steady(tried.after) == steady(tried.before)
 
 
-def address_spaces(guest: Guest) -> int:
-    """How many the kernel has, dead ones that somebody keeps included."""
-    guest.check('echo 1 >/sys/kernel/slab/mm_struct/shrink')
-    return int(guest.check("sed -n 's/^mm_struct *//p' /proc/slabinfo")
-               .split()[0])
-
-
 class Left(NamedTuple):
     """What there is when all who were asked about have gone."""
 
@@ -187,14 +180,14 @@ class Left(NamedTuple):
 def ask_and_leave(guest: Guest) -> Left:
     """Refuse memory to all questions about a crowd, and let it go."""
     guest.check(f'mkdir -p {DISK}; mount -t tmpfs fs {DISK}')
-    before = address_spaces(guest)
+    before = guest.address_spaces()
     with Scene(guest) as scene, memory_refused(guest):
         scene.story(CROWD.replace('/tmp/data', f'{DISK}/data')
                     .replace('forkmany 12', 'forkmany 60'))
         for question in QUESTIONS:
             try_all(scene, spelled(scene, question))
     unmounted = guest.run(f'umount {DISK}')
-    return Left(address_spaces(guest) - before, unmounted)
+    return Left(guest.address_spaces() - before, unmounted)
 
 
 @pytest.fixture

@@ -164,26 +164,18 @@ class Remains(NamedTuple):
     answers: str    # which are read only then
 
 
-def address_spaces(guest: Guest) -> int:
-    """How many the kernel has, dead ones that somebody keeps included."""
-    # what is cached for each CPU would count as used
-    guest.check('echo 1 >/sys/kernel/slab/mm_struct/shrink')
-    return int(guest.check("sed -n 's/^mm_struct *//p' /proc/slabinfo")
-               .split()[0])
-
-
 def outlive(guest: Guest) -> Remains:
     """Ask about a crowd, let it go, and take its file system away."""
     guest.check(f'mkdir -p {DISK}; mount -t tmpfs fs {DISK}; '
                 f'head -c 65536 </bin/busybox >{DISK}/data')
-    before = address_spaces(guest)
+    before = guest.address_spaces()
     with Scene(guest) as scene:
         scene.play(CROWD)
         pid = scene.pids['P']
         guest.check(f'exec 3<>{FILE}; echo pid {pid} >&3; '
                     f'exec 4<>{FILE}; echo pid {pid} {AT} >&4')
     unmounted = guest.run(f'umount {DISK}')
-    kept = address_spaces(guest) - before
+    kept = guest.address_spaces() - before
     return Remains(unmounted, kept, guest.run('cat <&3; cat <&4').output)
 
 

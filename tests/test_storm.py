@@ -71,16 +71,9 @@ class Stormy(NamedTuple):
     unloaded: bool
 
 
-def address_spaces(guest: Guest) -> int:
-    """How many the kernel has."""
-    guest.check('echo 1 >/sys/kernel/slab/mm_struct/shrink')
-    return int(guest.check("sed -n 's/^mm_struct *//p' /proc/slabinfo")
-               .split()[0])
-
-
 def rage(guest: Guest) -> Stormy:
     """Let it, and look what is left."""
-    before = address_spaces(guest)
+    before = guest.address_spaces()
     seconds = length(guest.series)
     said = guest.check(f'storm {seconds} {SEED} /mnt', seconds + 120)
     answers = guest.check(
@@ -90,7 +83,7 @@ def rage(guest: Guest) -> Stormy:
            re.findall(r'^did (\S+) (\d+) (\d+)$', said, re.MULTILINE)}
     return Stormy(did, {name: int(number) for name, number in re.findall(
         r'^asked (\S+) (\d+)$', said, re.MULTILINE)},
-        answers.split('==\n')[:-1], address_spaces(guest) - before,
+        answers.split('==\n')[:-1], guest.address_spaces() - before,
         not unloaded.status)
 
 
