@@ -246,8 +246,7 @@ def _complain_of_silence(run: Answering, frames: target.Frames, number: int
 def _found(pfn: int, answer: Optional[Answer]) -> who.Found:
     """One of many pages by its frame."""
     if isinstance(answer, Failure):
-        return who.Found('', pfn * PAGE, None, place.ABSENT
-                         if answer.no_page else plain(str(answer)))
+        return who.no_report(pfn * PAGE, answer)
     return who.Found('', pfn * PAGE, answer,
                      '' if answer else who.NOT_ASKED)
 

@@ -119,7 +119,7 @@ class _Search:
         if file.target == _RING:
             return self._rings(pid, file)
         if file.target.startswith('pipe:') and self._extra:
-            return self._of_pipe(pid, file)
+            return self._of_queue(pid, file, 'pipe', bytes_in_pipe)
         if file.target.startswith('socket:'):
             return self._of_socket(pid, file)
         if self._pinned:
@@ -160,14 +160,15 @@ class _Search:
                 if self._proc.is_ours else None
         return self._said[key]
 
-    def _of_pipe(self, pid: int, file: Descriptor
-                 ) -> Iterator[Tuple[bool, str, str]]:
-        """A pipe, unless it is known to be empty."""
-        waiting = self._asked(pid, file, bytes_in_pipe)
+    def _of_queue(self, pid: int, file: Descriptor, how: str,
+                  ask: Callable[[int, int], Optional[int]]
+                  ) -> Iterator[Tuple[bool, str, str]]:
+        """A pipe or socket, unless it is known to be empty."""
+        waiting = self._asked(pid, file, ask)
         if waiting is None and pid in self._comms:
-            yield False, 'pipe', f'{file.target}, which may have pages in it'
+            yield False, how, f'{file.target}, which may have pages in it'
         elif waiting:
-            yield (False, 'pipe',
+            yield (False, how,
                    f'{file.target} with {count(waiting, "byte")} in it')
 
     def _of_socket(self, pid: int, file: Descriptor
@@ -177,14 +178,8 @@ class _Search:
         if self._pinned and self._asked(pid, file,
                                         family_of_socket) == _AF_XDP:
             yield (False, 'dma', f'AF_XDP: {file.target}, fd {file.number}')
-        if not self._extra:
-            return
-        waiting = self._asked(pid, file, bytes_in_socket)
-        if waiting is None and pid in self._comms:
-            yield False, 'socket', f'{file.target}, which may have pages in it'
-        elif waiting:
-            yield (False, 'socket',
-                   f'{file.target} with {count(waiting, "byte")} in it')
+        if self._extra:
+            yield from self._of_queue(pid, file, 'socket', bytes_in_socket)
 
     def _direct(self, pid: int, file: Descriptor
                 ) -> Iterator[Tuple[bool, str, str]]:

@@ -309,14 +309,19 @@ def areas_of(maps: str) -> List[Area]:
             for area in found if area]
 
 
+def paths_of(cgroups: str) -> Dict[str, str]:
+    """The paths in a /proc/PID/cgroup, by their controllers."""
+    return {controllers: path for _, controllers, path in
+            (line.split(':', 2) for line in lines(cgroups)
+             if line.count(':') >= 2)}
+
+
 def unit_of(cgroups: str) -> str:
     """The innermost unit of systemd in a /proc/PID/cgroup, else the path.
 
     Of the hierarchies of cgroup 1 systemd's has the units.
     """
-    paths = {controllers: path for _, controllers, path in
-             (line.split(':', 2) for line in lines(cgroups)
-              if line.count(':') >= 2)}
+    paths = paths_of(cgroups)
     path = paths.get('', '/')
     if path == '/':
         path = paths.get('name=systemd', path)

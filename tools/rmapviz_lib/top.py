@@ -9,7 +9,7 @@ from . import people
 from .ask import Module
 from .failure import Failure
 from .listing import Family, Folio, families, watched_survey
-from .proc import FRAME, Proc, areas_of, lines
+from .proc import FRAME, Proc, areas_of, paths_of
 from .words import Paper, columns, hexa, plain, size
 
 FOLIOS: Dict[str, Callable[[Folio], int]] = {
@@ -77,8 +77,7 @@ def only(proc: Proc, pid: Optional[int], cgroup: Optional[str]
 def in_cgroup(proc: Proc, pid: int, name: str) -> bool:
     """By the name of a unit or slice, or by the path of a cgroup, that it is
     in or below."""
-    paths = [line.split(':', 2)[2] for line in lines(proc.text(pid, 'cgroup'))
-             if line.count(':') >= 2]
+    paths = paths_of(proc.text(pid, 'cgroup')).values()
     if name and '/' not in name and any(name in path.split('/')
                                         for path in paths):
         return True

@@ -42,10 +42,6 @@ class Who:
 
     # ------------------------------------------------------------ look-ups --
 
-    def of_pfn(self, pfn: int) -> Found:
-        """A page by its frame."""
-        return self._told('', None, self.source.ask(hexa(pfn)))
-
     def of_address(self, pid: int, address: int) -> Found:
         """The page that a process maps at an address."""
         where = f'process {pid} at {hexa(address)}'
@@ -102,7 +98,7 @@ class Who:
                 except Failure as failure:
                     if not failure.of_a_page:
                         raise
-                    found.append(_no_report(run.address, failure))
+                    found.append(no_report(run.address, failure))
         return found
 
     def _told(self, where: str, address: Optional[int], report: Report
@@ -203,7 +199,8 @@ def _gone(run: place.Run, pages: int) -> Iterable[Found]:
             for i in range(run.pages))
 
 
-def _no_report(address: int, failure: Failure) -> Found:
+def no_report(address: int, failure: Failure) -> Found:
+    """A page of which there is no answer."""
     return Found('', address, None,
                  place.ABSENT if failure.no_page else str(failure))
 
