@@ -256,11 +256,11 @@ CONTRADICTIONS: Dict[str, Tuple[str, Callable[[Report], None], str]] = {
         '$.migrate.reasons'),
     'no verdict on a page': (
         'anon', _set('migrate', to=None), '$.migrate'),
+    'no verdict by drgn': (
+        'drgn', _drop('migrate'), "'migrate'"),
     'a verdict on no page': (
         'process', _set('migrate', to={'verdict': 'yes', 'reasons': []}),
         '$.migrate'),
-    'a verdict by drgn': (
-        'drgn', _set('migrate', to=None), '$.migrate'),
     'no history though it is not brief': (
         'anon', _drop('history'), "'history'"),
     'a history though it is brief': (
@@ -313,12 +313,8 @@ CONTRADICTIONS: Dict[str, Tuple[str, Callable[[Report], None], str]] = {
         'drgn', _set('walk', 'lock_ns', to=1), '$.walk.lock_ns'),
     'a VMA that keeps no page': (
         'process', _set('vmas', 0, 'unmap', to=[]), '$.vmas[0].unmap'),
-    'a VMA that keeps a page, by drgn': (
-        'drgn', _set('vmas', 0, 'unmap', to=None), '$.vmas[0].unmap'),
     'no word on whether a VMA does': (
         'anon', _drop('vmas', 0, 'unmap'), "'unmap'"),
-    'a judgement by drgn': (
-        'drgn', _set('reclaim', to=None), '$.reclaim'),
     'no measurement by the module': (
         'drgn', _set('query', to='1 json'), 'lock_ns'),
     'a report and an error': (

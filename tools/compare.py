@@ -8,8 +8,7 @@ address, or by the VMAs in its tree where a report has no addresses; a VMA by
 its process and place; an entry by the page that it maps there.  So neither
 ids nor order matter.  What is measured is not compared (walk.lock_ns,
 walk.lock_max_ns, walk.attempts, walk.retries, history.scan), nor the wording
-of the question, nor a judgement that only one of the two has (reclaim,
-migrate, verify, unmap of a VMA).
+of the question, nor a verification that only one of the two has.
 
 Exits with 0 if they are the same, 1 if they differ, 2 if there is no telling.
 """
@@ -26,7 +25,7 @@ Table = Dict[str, Facts]
 
 TABLES = ('anon_vmas', 'avcs', 'mms', 'vmas', 'ptes')
 NOT_COMPARED = {'query'}
-OPTIONAL = {'reclaim', 'migrate', 'verify', 'unmap'}
+OPTIONAL = {'verify'}
 MEASURED = {'lock_ns', 'lock_max_ns', 'attempts', 'retries', 'scan'}
 REFERENCES = {'refcount', 'expected_refs', 'dma_pins', 'extra_refs'}
 

@@ -9,8 +9,8 @@ live kernel, or on a dump of one that can run no module any more.
 
 It shares no code and no way of computing with the module: the family of an
 anon_vma is read from every anon_vma's own tree, and page tables are walked
-here.  What takes a measurement, or the judgement of a running kernel, is left
-out: walk.lock_ns, walk.retries, history.scan, reclaim.
+here.  What takes a measurement is left out: walk.lock_ns, walk.retries,
+history.scan.
 
 A live kernel changes while it is read, and nothing is locked.  What was caught
 in the middle of a change is an error, or an inconsistent report: ask again.
@@ -954,6 +954,127 @@ class History:
 
 # ----------------------------------------------------------- the report --
 
+# ------------------------------------------------------- the judgements --
+
+VM_LOCKED = 1 << 13
+VM_SEQ_READ = 1 << 15
+VM_RAND_READ = 1 << 16
+FMODE_NOREUSE = 1 << 23     # include/linux/fs.h
+
+
+def release_of(prog: Program) -> str:
+    """What uname -r says."""
+    return text_of(prog['init_uts_ns'].name.release)
+
+
+def has_recency(vma: Object) -> bool:
+    """Whether accesses through a VMA count as references to reclaim.
+
+    MADV_SEQUENTIAL spoke against it alone before 8788f6781486 ("mm: add
+    vma_has_recency()") and 17e810229cb3 ("mm: support POSIX_FADV_NOREUSE"),
+    6.3, which no layout tells.
+    """
+    flags = value(vma.vm_flags)
+    version = tuple(map(int, release_of(vma.prog_).split('.')[:2]))
+    if version < (6, 3):
+        return not flags & VM_SEQ_READ
+    return not flags & (VM_SEQ_READ | VM_RAND_READ) and not (
+        vma.vm_file and value(vma.vm_file.f_mode) & FMODE_NOREUSE)
+
+
+class Judgement:
+    """What the kernel would do with a folio, by all that maps any of it."""
+
+    def __init__(self, folio: Folio, page: Record, found: Records) -> None:
+        self.folio = folio
+        self.facts = page
+        self.found = found
+        self.entries: Dict[int, List[Entry]] = {}   # by VMA
+        for (vma, _), (_, _, entry) in found.entries.items():
+            self.entries.setdefault(vma, []).append(entry)
+        self.missed = len(found.entries) < page['folio_mapcount']
+
+    def unmap(self, vma: int) -> Optional[List[str]]:
+        """Why reclaim would leave the folio to a VMA that maps it."""
+        if vma not in self.entries:
+            return None
+        mapper = self.found.vmas[vma]
+        told = (('mlocked', value(mapper.vm_flags) & VM_LOCKED),
+                ('referenced', has_recency(mapper) and any(
+                    entry.bits & ACCESSED for entry in self.entries[vma])))
+        return [reason for reason, holds in told if holds]
+
+    def _dirty(self) -> bool:
+        dirty = DIRTY | (SAVED_DIRTY if self.found.tables.saves_dirty else 0)
+        return self.folio.has('dirty') or any(
+            entry.bits & dirty for entries in self.entries.values()
+            for entry in entries)
+
+    def _lacks_swap(self) -> bool:
+        """Of what is not free for the taking, such as clean MADV_FREE."""
+        if self.facts['kind'] in ('file', 'hugetlb') \
+                or self.folio.swapcache() \
+                or not self.folio.has('swapbacked') and not self._dirty():
+            return False
+        slots = self.folio.prog['nr_swap_pages'].counter
+        return value(slots) <= 0
+
+    def reclaim(self) -> Optional[Record]:
+        """As shrink_folio_list() and try_to_unmap() decide, in words of 2.6.
+        """
+        if self.facts['kind'] not in MAPPED_KINDS:
+            return None
+        kept = {reason for vma in self.entries
+                for reason in self.unmap(vma) or ()}
+        fail = (('mlocked', 'mlocked' in kept),
+                ('unevictable', self.folio.has('unevictable')),
+                ('referenced', 'referenced' in kept),
+                ('pinned',
+                 self.folio.refcount > self.facts['expected_refs']),
+                ('no-swap', self._lacks_swap()),
+                ('hugetlb', self.facts['kind'] == 'hugetlb'))
+        again = (('writeback', self.folio.has('writeback')),
+                 ('locked', self.folio.has('locked')),
+                 ('missed', self.missed))
+        outcome = 'SWAP_FAIL' if any(holds for _, holds in fail) \
+            else 'SWAP_AGAIN' if any(holds for _, holds in again) \
+            else 'SWAP_SUCCESS'
+        told = (*fail, *again, ('dirty', self._dirty()))
+        return {'outcome': outcome,
+                'reasons': [reason for reason, holds in told if holds]}
+
+    def _only_held(self) -> bool:
+        """Whether it is known to its holder alone, and free after that."""
+        if self.facts['kind'] not in MAPPED_KINDS:
+            return self.facts['kind'] == 'other' and self.folio.has('lru')
+        return self.folio.refcount > 0 and not self.facts['folio_mapcount'] \
+            and not self.folio.swapcache() \
+            and self.facts['mapping'] != 'file'
+
+    def _keeps_compaction_away(self) -> bool:
+        allowed = variable(self.folio.prog,
+                           'sysctl_compact_unevictable_allowed')
+        return self.folio.has('unevictable') and allowed == 0
+
+    def migrate(self) -> Record:
+        """As isolate_migratepages_block() and migrate_pages() decide."""
+        kind, held = self.facts['kind'], self._only_held()
+        if kind == 'free' or kind in ('movable', 'offline') \
+                and is_movable(self.folio):
+            return {'verdict': 'yes', 'reasons': []}
+        if kind not in MAPPED_KINDS and not held:
+            return {'verdict': 'no', 'reasons': ['unmovable']}
+        told = (('extra-refs', (self.facts['extra_refs'] or 0) > 0),
+                ('dma-pins', (self.facts['dma_pins'] or 0) > 0),
+                ('writeback', self.folio.has('writeback')),
+                ('locked', self.folio.has('locked')),
+                ('unevictable', self._keeps_compaction_away()),
+                ('missed', self.missed), ('unmapped', held))
+        reasons = [reason for reason, holds in told if holds]
+        return {'verdict': 'not now' if reasons else 'yes',
+                'reasons': reasons}
+
+
 class Builder:
     """From records to a report: ids, names, and an order."""
 
@@ -965,6 +1086,7 @@ class Builder:
         self.users = users
         self.on_page = 0
         self.unreached = 0
+        self.judgement: Optional[Judgement] = None
         self.paths: Dict[int, str] = {}
         self.av_ids = self._rank_avs()
         self.mm_ids = self._rank_mms()
@@ -1060,6 +1182,7 @@ class Builder:
                    'anon_vma': self.av_ids.get(value(vma.anon_vma)),
                    'visited': address in self.found.visited,
                    'mapped': address in mapped,
+                   'unmap': self.judgement and self.judgement.unmap(address),
                    **self.pointer(address)}
 
     def ptes(self) -> Iterator[Record]:
@@ -1142,15 +1265,24 @@ class Builder:
                 'lost': 0}
 
     def report(self, query: str, folio: Optional[Folio],
-               wanted: range = range(0)) -> Record:
-        """The whole report: of some pages of a folio, or of a process."""
-        release = text_of(self.prog['init_uts_ns'].name.release)
-        return {'rmapviz': 1, 'kernel': release, 'query': query,
-                'page': self.page(folio) if folio else None,
+               wanted: range = range(0), every: Optional[Records] = None
+               ) -> Record:
+        """The whole report: of some pages of a folio, or of a process.
+
+        every is what was found of all the folio's pages.
+        """
+        page = self.page(folio) if folio else None
+        judge = None
+        if folio and page and every:
+            judge = self.judgement = Judgement(folio, page, every)
+        return {'rmapviz': 1, 'kernel': release_of(self.prog),
+                'query': query, 'page': page,
                 'anon_vmas': list(self.anon_vmas()),
                 'avcs': list(self.avcs()), 'mms': list(self.mms()),
                 'vmas': list(self.vmas()), 'ptes': list(self.ptes()),
                 'walk': self.walk(),
+                'reclaim': judge and judge.reclaim(),
+                'migrate': judge and judge.migrate(),
                 'history': History(self.found, folio, wanted).report()}
 
 
@@ -1194,7 +1326,11 @@ class Asker:
         builder = Builder(self.prog, found, self.ptrs, self.users)
         builder.on_page = value(av) if av is not None else 0
         builder.unreached = self._unreached(found, folio)
-        return builder.report(query, folio, wanted)
+        every = found
+        if len(wanted) < folio.pages:
+            every = Counted(self.prog)
+            self.walk(every, folio, range(folio.pages))
+        return builder.report(query, folio, wanted, every)
 
     def _unreached(self, found: Records, folio: Folio) -> int:
         """Mappings that the kernel counts, and that rmap does not lead to."""
