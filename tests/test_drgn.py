@@ -585,19 +585,57 @@ def test_a_question_without_an_answer_does_not_end_a_batch(
     assert done.returncode == 2
 
 
-def test_the_command_answers_from_a_dump(dumped: Dumped, pfn: str) -> None:
-    """Whose page it is, as the module said of the same moment."""
-    key = next(key for key in dumped.seen.questions if key[0] == 'page')
-    done = witness.in_drgn_root(
+def command(dumped: Dumped, *words: str) -> 'subprocess.CompletedProcess[str]':
+    """Run tools/rmapviz on the dump."""
+    return witness.in_drgn_root(
         NEW_SUITE, '--ro-bind', witness.vmlinux(dumped.series),
         '/tmp/vmlinux', '--ro-bind', dumped.vmcore, '/tmp/vmcore',
-        '/src/rmapviz', 'who', '--json', pfn, '--vmcore', '/tmp/vmcore',
+        '/src/rmapviz', *words, '--vmcore', '/tmp/vmcore',
         '--vmlinux', '/tmp/vmlinux')
+
+
+@pytest.fixture
+def module(dumped: Dumped) -> Report:
+    """What the module said of the page of the same moment."""
+    key = next(key for key in dumped.seen.questions if key[0] == 'page')
+    return parse(dumped.seen.answers[key])
+
+
+def test_the_command_says_of_a_dump_whose_page_it_is(
+        dumped: Dumped, pfn: str, module: Report) -> None:
+    """As the module said."""
+    done = command(dumped, 'who', '--json', pfn)
     assert done.returncode == 0, done.stderr
-    module = parse(dumped.seen.answers[key])
     assert {pid for group in json.loads(done.stdout)['who']
             for pid in group['mapping_pids']} \
         == {pid for pid, _ in mappings(module)}
+
+
+def test_the_command_says_of_a_dump_whether_a_page_moves(
+        dumped: Dumped, pfn: str, module: Report) -> None:
+    """And whether it would be reclaimed, as the module said."""
+    done = command(dumped, 'why', '--json', pfn)
+    said = json.loads(done.stdout)
+    assert done.returncode == (module['migrate']['verdict'] != 'yes')
+    assert (said['migrate'], said['reclaim']) \
+        == (module['migrate'], module['reclaim'])
+
+
+def test_the_command_says_what_is_on_top_in_a_dump(dumped: Dumped) -> None:
+    """By the survey of the module, the most shared page of a family."""
+    done = command(dumped, 'top', '--shared', '-n', '300', '--json')
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    want = columns(dumped.seen.survey)
+    anon = {f"{folio['pfn']:#x}": folio for folio in found
+            if folio['kind'] == 'anon'}
+    assert len(anon) > 10
+    for pfn, folio in anon.items():
+        assert int(want[pfn][0][-2]) == folio['mapped']
+    least = found[-1]['mapped']
+    assert {pfn for pfn, (words, _) in want.items()
+            if int(words[-2]) > least} <= anon.keys()
+    assert all(folio['who'] for folio in anon.values())
 
 
 def test_as_text_a_failure_is_on_standard_error_only(dumped: Dumped, pfn: str

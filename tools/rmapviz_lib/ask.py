@@ -6,7 +6,8 @@ import re
 import subprocess
 import time
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Tuple, Union
+from tempfile import NamedTemporaryFile
+from typing import IO, Dict, Iterable, List, Optional, Tuple, Union
 
 from . import report
 from .failure import Failure
@@ -233,6 +234,7 @@ class Dump:
         if vmlinux:
             self._command += ['-s', vmlinux]
         self._command += [str(script)]
+        self._listing: Optional[IO[str]] = None
 
     def ask(self, query: str) -> Report:
         """The answer to one question."""
@@ -241,34 +243,57 @@ class Dump:
             raise answer
         return answer
 
+    def listing(self, name: str) -> Path:
+        """The path of what is like a file of the module; it goes when this
+        command ends."""
+        if name != 'survey':
+            raise Failure(f'a dump has no listing of {name}')
+        if self._listing is None:
+            listing: IO[str] = NamedTemporaryFile('w', encoding='utf-8')
+            self._check(self._drgn(['--survey'], listing))
+            self._listing = listing
+        return Path(self._listing.name)
+
     def ask_all(self, queries: Iterable[str]) -> List[Answer]:
         """Answers to many, in the order of the questions.
 
         The script has options that are for all of its questions, and answers
-        PFNs first; so each question is a run of its own, unless all are PFNs.
+        PFNs first; so each question is a run of its own, unless all are PFNs
+        and ask for the same of them.
         """
         asked = [checked(query) for query in queries]
-        if all(_is_pfn(query) for query in asked):
-            return self._run([word for query in asked
-                              for word in query.split()[:1]], len(asked))
+        if all(map(_is_pfn, asked)) and len(set(map(_folio, asked))) == 1:
+            return self._run([*_folio(asked[0]), *(
+                query.split()[0] for query in asked)], len(asked))
         return [self._run(_arguments(query), 1)[0] for query in asked]
 
-    def _run(self, arguments: List[str], wanted: int) -> List[Answer]:
-        if not wanted:
-            return []
+    def _drgn(self, arguments: List[str], output: Union[int, IO[str]]
+              ) -> 'subprocess.CompletedProcess[bytes]':
         try:
-            done = subprocess.run(
-                [*self._command, '--json', *arguments], check=False,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            return subprocess.run(
+                [*self._command, *arguments], check=False,
+                stdin=subprocess.DEVNULL, stdout=output,
                 stderr=subprocess.PIPE)
         except FileNotFoundError:
             raise Failure('a dump takes drgn, which is not installed: sudo '
                           'apt-get install python3-drgn') from None
-        lines = done.stdout.decode('utf-8', 'replace').splitlines()
-        if len(lines) != wanted:
+
+    @staticmethod
+    def _check(done: 'subprocess.CompletedProcess[bytes]',
+               whole: bool = True) -> None:
+        """Fail unless drgn did what it was to do, and all of that."""
+        if done.returncode or not whole:
             said = done.stderr.decode('utf-8', 'replace').strip()
             last = said.splitlines()[-1] if said else 'it says nothing'
             raise Failure(f'drgn failed: {plain(last)[:300]}')
+
+    def _run(self, arguments: List[str], wanted: int) -> List[Answer]:
+        if not wanted:
+            return []
+        done = self._drgn(['--json', *arguments], subprocess.PIPE)
+        lines = done.stdout.decode('utf-8', 'replace').splitlines()
+        if len(lines) != wanted:
+            self._check(done, False)
         found: List[Answer] = []
         for line in lines:
             try:
@@ -280,14 +305,17 @@ class Dump:
 
 def _is_pfn(query: str) -> bool:
     words = query.split()
-    return words[0][:1].isdigit() and set(words[1:]) <= {'brief'}
+    return words[0][:1].isdigit() and set(words[1:]) <= {'brief', 'folio'}
+
+
+def _folio(query: str) -> Tuple[str, ...]:
+    return ('--folio',) if 'folio' in query.split() else ()
 
 
 def _arguments(query: str) -> List[str]:
     """A question as drgn_dump.py takes it."""
-    words = query.split()
-    folio = ['--folio'] if 'folio' in words else []
-    if 'verify' in words:
+    folio = _folio(query)
+    if 'verify' in query.split():
         raise Failure('verify is a question for the module; a dump has none')
     _, target = target_words(query)
     if target[0] == 'pid':

@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, TextIO
+from typing import Any, Callable, Dict, List, Optional, TextIO, cast
 
 from . import (audit, changes, dot, page, place, report, target, top, who,
                why)
@@ -34,7 +34,6 @@ class Answering:
         colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ \
             and os.environ.get('TERM') != 'dumb'
         self.paper = Paper(sys.stdout, colour)
-        self.untold = False     # something that a dump does not tell
         self._source: Optional[Source] = None
 
     @property
@@ -111,12 +110,8 @@ def do_why(run: Answering) -> int:
     """Answer rmapviz why; 1 if something does not move, 2 if that is not
     known of all."""
     found = _targets(run)
-    status = _each(run, found, lambda run, frames: _why(
+    return _each(run, found, lambda run, frames: _why(
         run, frames, frames is not found[0] and not run.options.json))
-    if run.untold:
-        run.complain('a dump does not tell whether a page would move; what it '
-                     'has of the page is above')
-    return status
 
 
 def _why(run: Answering, frames: target.Frames, gap: bool) -> int:
@@ -129,11 +124,7 @@ def _why(run: Answering, frames: target.Frames, gap: bool) -> int:
         run.json(why.case_json(case, run.proc, run.source.live))
     else:
         why.print_case(case, run.paper, run.proc, run.source.live)
-    said = why.verdict(case.report)
-    if said is None:
-        run.untold = True
-        return 2
-    return 0 if said == 'yes' else 1
+    return 0 if why.verdict(case.report) == 'yes' else 1
 
 
 def _why_range(run: Answering, frames: target.Frames) -> int:
@@ -145,7 +136,6 @@ def _why_range(run: Answering, frames: target.Frames) -> int:
         why.print_block(block, run.source, run.paper, run.proc, asked.n)
     if block.unanswered:
         _complain_of_silence(run, frames, block.unanswered)
-    run.untold = run.untold or bool(block.untold)
     return block.status
 
 
@@ -373,23 +363,24 @@ def do_story(run: Answering) -> int:
 
 def module_of(run: Answering) -> Module:
     """The module, for what a dump cannot say."""
-    if not isinstance(run.source, Module):
-        raise Failure(f'{run.options.command} asks the module; a dump has no '
-                      'such listing')
-    return run.source
+    if not run.source.live:
+        raise Failure(f'{run.options.command}: that is asked of the module '
+                      'only; of a dump, top tells what folios are on top')
+    return cast(Module, run.source)
 
 
 def do_top(run: Answering) -> int:
     """Answer rmapviz top."""
     asked = run.options
-    source = module_of(run)
     if asked.prometheus:
         if asked.json:
             raise Failure('--prometheus has a format of its own, without '
                           '--json')
-        run.paper.lines(top.prometheus(source))
+        run.paper.lines(top.prometheus(module_of(run)))
         return 0
-    teller = top.Top(source, run.proc, run.paper)
+    if asked.what == 'families' or asked.pid is not None or asked.cgroup:
+        module_of(run)
+    teller = top.Top(run.source, run.proc, run.paper)
     chosen = top.only(run.proc, asked.pid, asked.cgroup)
     if asked.what == 'families':
         families = teller.families(asked.n, chosen)
@@ -401,9 +392,9 @@ def do_top(run: Answering) -> int:
         return 0
     folios = teller.folios(asked.what, asked.n, chosen)
     if asked.json:
-        for folio in folios:
+        for folio, groups in zip(folios, teller.who(folios)):
             run.json({'rmapviz_top': 1, **folio._asdict(), 'who': [
-                group.as_json() for group in teller.who(folio)]})
+                group.as_json() for group in groups]})
     else:
         teller.print_folios(asked.what, folios)
     return 0
@@ -530,8 +521,8 @@ def _add_why(commands: Any, parents: _Parents) -> None:
         help='will it move? if not, because of whom',
         description='Will a page move, be reclaimed, be offlined; and if '
         'not, because of whom. Exits with 1 if something does not move, and '
-        'with 2 if of something that is not known: there is no such page, it '
-        'is too busy to answer, or a dump is asked, which does not tell.')
+        'with 2 if of something that is not known: there is no such page, or '
+        'it is too busy to answer.')
     new.add_argument('target', nargs='+', metavar='TARGET',
                      help="PFN, FIRST-LAST, pfn:HEX, pfn:FIRST-LAST, a line "
                      "of the kernel's log, a block of memory (memory42), or "

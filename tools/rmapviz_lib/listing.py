@@ -84,9 +84,10 @@ def survey(path: Path) -> Iterator[Folio]:
             _number(words['chain_bytes']) or 0)
 
 
-def watched_survey(path: Path, proc: Proc) -> Iterator[Folio]:
-    """The same, with what is done shown on the way."""
-    frames = proc.last_frame()
+def watched_survey(path: Path, proc: Optional[Proc]) -> Iterator[Folio]:
+    """The same, with what is done shown on the way, if it is known how much
+    there is to do."""
+    frames = proc.last_frame() if proc else 0
     with Progress('reading the survey', frames) as progress:
         for folio in survey(path):
             if frames:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set
 
 from . import people
-from .ask import Module
+from .ask import Module, Source
 from .failure import Failure
 from .listing import Family, Folio, families, watched_survey
 from .proc import FRAME, Proc, areas_of, paths_of
@@ -88,7 +88,7 @@ def in_cgroup(proc: Proc, pid: int, name: str) -> bool:
 class Top:
     """Reads the listings once, and says what is on top."""
 
-    def __init__(self, source: Module, proc: Proc, paper: Paper) -> None:
+    def __init__(self, source: Source, proc: Proc, paper: Paper) -> None:
         self.source, self.proc, self.paper = source, proc, paper
 
     def folios(self, what: str, number: int, chosen: Optional[Only]
@@ -110,27 +110,28 @@ class Top:
         return heapq.nlargest(number, some, key=lambda family: family.vmas)
 
     def _survey(self) -> Iterator[Folio]:
-        return watched_survey(self.source.listing('survey'), self.proc)
+        return watched_survey(self.source.listing('survey'),
+                              self.proc if self.source.live else None)
 
-    def who(self, folio: Folio) -> List[people.Group]:
-        """Who has a folio now."""
-        try:
-            report = self.source.ask(f'{hexa(folio.pfn)} folio')
-        except Failure:
-            return []
-        return people.groups(report, self.proc)
+    def who(self, folios: List[Folio]) -> List[List[people.Group]]:
+        """Who has them now, one after the other."""
+        found = self.source.ask_all([f'{hexa(folio.pfn)} folio'
+                                     for folio in folios])
+        return [[] if isinstance(report, Failure) else
+                people.groups(report, self.proc, self.source.live)
+                for report in found]
 
     def print_folios(self, what: str, found: List[Folio]) -> None:
         """For the eye, with who has them."""
         self.paper.line(self.paper.mark(TITLES[what], 'head'))
         rows = [['PFN', 'PAGES', 'KIND', 'MAPPED', 'IN VAIN', 'DMA PINS',
                  'OTHERS', 'CHAINS', 'WHO']]
-        for folio in found:
+        for folio, groups in zip(found, self.who(found)):
             rows.append([
                 hexa(folio.pfn), str(1 << folio.order), folio.kind,
                 _shown(folio.mapped), str(folio.wasted), str(folio.dma_pins),
                 str(folio.extra_refs), size(folio.chain_bytes),
-                _names(self.who(folio))])
+                _names(groups)])
         self.paper.lines(columns(rows, right=range(3, 8), indent='  '))
         if not found:
             self.paper.line('  none')

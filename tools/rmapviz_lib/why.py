@@ -79,21 +79,19 @@ def look(frames: Frames, source: Source, proc: Proc) -> Case:
 
 def reasons(report: Report) -> List[str]:
     """Why it does not move, each in words."""
-    page, migrate = report['page'], report.get('migrate')
-    if not migrate:
-        return []
+    page = report['page']
     extra, pins = page['extra_refs'] or 0, page['dma_pins'] or 0
     facts = {'extra': count(extra, 'reference'),
              'pins': count(pins, 'DMA pin'),
              'missed': f"{report['walk']['unreached']} of "
                        f"{count(page['folio_mapcount'], 'mapping')}"}
     return [REASONS[reason].format(**facts) if reason in REASONS
-            else plain(reason) for reason in migrate['reasons']]
+            else plain(reason) for reason in report['migrate']['reasons']]
 
 
 def verdict(report: Report) -> Optional[str]:
-    """yes, not now or no; None where the report does not say, as a dump's."""
-    migrate = report.get('migrate')
+    """yes, not now or no; None of what is no page."""
+    migrate = report['migrate']
     return plain(migrate['verdict']) if migrate else None
 
 
@@ -133,20 +131,14 @@ def people_lines(groups: List[people.Group]) -> List[str]:
 
 
 def _print_verdict(report: Report, paper: Paper) -> None:
-    said = verdict(report)
+    said = plain(report['migrate']['verdict'])
     why = reasons(report)
-    if said is None:
-        refs = report['page']['extra_refs'], report['page']['dma_pins']
-        paper.line('  will it move?  a dump does not tell; '
-                   f"{count(refs[0] or 0, 'other reference')}, "
-                   f"{count(refs[1] or 0, 'DMA pin')}")
-        return
     how = {'yes': 'good', 'no': 'bad'}.get(said, 'doubt')
     first = f': {why[0]}' if why else ''
     paper.line(f"  will it move?  {paper.mark(said, how)}{first}")
     for more in why[1:]:
         paper.line(f'                 {more}')
-    reclaim = report.get('reclaim')
+    reclaim = report['reclaim']
     if reclaim:
         facts = plain(', '.join(reclaim['reasons']))
         outcome = reclaim['outcome']
@@ -156,11 +148,12 @@ def _print_verdict(report: Report, paper: Paper) -> None:
 
 
 def _print_holders(case: Case, paper: Paper, live: bool) -> None:
-    held = set((case.report.get('migrate') or {}).get('reasons', ())) & HELD
+    held = HELD.intersection(case.report['migrate']['reasons'])
     if not case.held_by:
-        if held and live:
-            paper.line('  held by        nothing in /proc could be it: a '
-                       'driver, or somebody who has gone')
+        if held:
+            paper.line('  held by        ' + (
+                'nothing in /proc could be it: a driver, or somebody who has '
+                'gone' if live else 'a dump does not tell'))
         return
     paper.line('  held by')
     for text_, certain, names in _by_text(case.held_by):
@@ -187,8 +180,7 @@ def _by_text(found: Iterable[holders.Holder]) -> List[Any]:
 
 def advice(case: Case) -> List[str]:
     """What to do about it, where that is known."""
-    migrate = case.report.get('migrate') or {'reasons': []}
-    said = set(migrate['reasons'])
+    said = set(case.report['migrate']['reasons'])
     page = case.report['page']
     if 'missed' in said and page['kind'] == 'ksm':
         return ['what to do     ksmd has not yet reached a child of a process '
@@ -203,8 +195,8 @@ def case_json(case: Case, proc: Proc, live: bool) -> Dict[str, Any]:
     """For programs."""
     report = case.report
     return {'rmapviz_why': 1, 'kernel': report['kernel'],
-            'page': report['page'], 'migrate': report.get('migrate'),
-            'reclaim': report.get('reclaim'), 'walk': report['walk'],
+            'page': report['page'], 'migrate': report['migrate'],
+            'reclaim': report['reclaim'], 'walk': report['walk'],
             'reasons': reasons(report),
             'holders': [holder.as_json() for holder in case.held_by],
             'who': [group.as_json()
@@ -222,12 +214,11 @@ class Block(NamedTuple):
     absent: int         # no such page
     unanswered: int     # folios of which there is no answer now
     stay: List[Report]  # brief reports of folios that would not
-    untold: List[Report]    # those of a dump, which does not tell
 
     @property
     def status(self) -> int:
         """What the command exits with."""
-        if self.unanswered or self.untold:
+        if self.unanswered:
             return 2
         return 1 if self.stay else 0
 
@@ -268,33 +259,29 @@ def look_at_range(frames: Frames, source: Source, proc: Proc) -> Block:
     if not asked:   # kpageflags tells it all, but with the module only
         answers(source, [frames.first])
     with Progress(f'asking about {text(frames)}', len(asked)) as progress:
-        doubtful, silent = _stay(asked, frames, source, tally, progress)
-    stay, untold = doubtful, []
-    if not source.live:
-        stay, untold = [], doubtful
-    elif doubtful or silent:
+        stay, silent = _stay(asked, frames, source, tally, progress)
+    if source.live and (stay or silent):
         # processes exit and pages move meanwhile: what stays does so twice
-        again = sorted([report['page']['pfn'] for report in doubtful] + silent)
+        again = sorted([report['page']['pfn'] for report in stay] + silent)
         with Progress('asking again', len(again)) as progress:
             stay, silent = _stay(again, frames, source, tally, progress)
     if tally['absent'] == frames.pages:
         raise Failure(f'{frames.said}: there is no such memory: it is beyond '
                       'what there is, in a hole, or offline', errno.ENXIO)
     return Block(frames, tally['free'], tally['movable'], tally['absent'],
-                 len(silent), sorted(stay, key=_is_let_go), untold)
+                 len(silent), sorted(stay, key=_is_let_go))
 
 
 def _is_let_go(report: Report) -> bool:
     """Whether nobody's references keep it: what somebody holds comes first."""
-    return not HELD.intersection(
-        (report.get('migrate') or {'reasons': ()})['reasons'])
+    return not HELD.intersection(report['migrate']['reasons'])
 
 
 def _stay(pfns: Sequence[int], frames: Frames, source: Source,
           tally: Dict[str, int], progress: Progress
           ) -> Tuple[List[Report], List[int]]:
-    """Ask about folios: those that would stay, or of which it is not told;
-    and those of which there is no answer.  The others are counted."""
+    """Ask about folios: those that would stay, and those of which there is no
+    answer.  The others are counted."""
     stay, silent = [], []
     for pfn, pages, answer in _folios(pfns, frames, source, progress):
         if isinstance(answer, Failure):
@@ -339,13 +326,12 @@ def print_block(block: Block, source: Source, paper: Paper, proc: Proc,
         f"{'' if said == name else said + ': '}{name}, "
         f"{count(block.frames.pages, 'page')}: {_outcome(block)}", 'head'))
     parts = [f"{count(block.free, 'page')} free",
-             f'{block.movable:,} would move' if not block.untold else '',
+             f'{block.movable:,} would move',
              f'{block.absent:,} not there',
              f'{block.unanswered:,} not answered' if block.unanswered else '']
     paper.line(f"  {', '.join(filter(None, parts))}")
     for kind, number in _kinds(block.stay).most_common():
         paper.line(f'  {number:,} would not: {kind}')
-    paper.lines(columns(_untold(block.untold), indent='  '))
     chosen = worth_a_look(block)
     for report in chosen[:limit]:
         paper.line()
@@ -362,8 +348,6 @@ def print_block(block: Block, source: Source, paper: Paper, proc: Proc,
 
 def _outcome(block: Block) -> str:
     """The whole range, in a few words."""
-    if block.untold:
-        return 'a dump does not tell whether they would move'
     if block.stay:
         return f"stays: {count(len(block.stay), 'folio')} would not move"
     if block.unanswered:
@@ -374,36 +358,13 @@ def _outcome(block: Block) -> str:
 def _kinds(stay: List[Report]) -> 'Counter[str]':
     return Counter(
         f"{plain(reports.what(report['page']))}, "
-        f"{plain(' '.join((report.get('migrate') or NOT_TOLD)['reasons']))}"
+        f"{plain(' '.join(report['migrate']['reasons']))}"
         for report in stay)
-
-
-NOT_TOLD = {'reasons': ['not told']}
-
-
-def _untold(found: List[Report]) -> List[List[str]]:
-    """Rows of what a dump tells: kinds, and who has what of them."""
-    together: Dict[str, List[Any]] = {}
-    for report in found:
-        page = report['page']
-        together.setdefault(plain(reports.what(page)), []).append(page)
-    return [[what, count(len(pages), 'folio'),
-             f"{sum(page['folio_mapcount'] > 0 for page in pages):,} mapped",
-             f"{sum((page['extra_refs'] or 0) > 0 for page in pages):,} with "
-             'other references',
-             f"{sum((page['dma_pins'] or 0) > 0 for page in pages):,} with "
-             'DMA pins']
-            for what, pages in sorted(together.items(),
-                                      key=lambda item: -len(item[1]))]
 
 
 def worth_a_look(block: Block) -> List[Report]:
     """Those of which more can be found out: not the kernel's own."""
-    return [report for report in block.stay
-            if (report.get('migrate') or {}).get('verdict') == 'not now'] \
-        + [report for report in block.untold
-           if (report['page']['extra_refs'] or 0) > 0
-           or (report['page']['dma_pins'] or 0) > 0]
+    return [report for report in block.stay if verdict(report) == 'not now']
 
 
 def _again(report: Report, source: Source, proc: Proc) -> Case:
@@ -430,10 +391,8 @@ def block_json(block: Block, source: Source, proc: Proc, limit: int
                           'error': str(failure)})
     return {'rmapviz_why_range': 1, 'first': block.frames.first,
             'count': block.frames.pages, 'free': block.free,
-            'movable': block.movable if source.live else None,
+            'movable': block.movable,
             'absent': block.absent, 'unanswered': block.unanswered,
-            'stay': [{'page': report['page'],
-                      'migrate': report.get('migrate')}
+            'stay': [{'page': report['page'], 'migrate': report['migrate']}
                      for report in block.stay],
-            'untold': [report['page'] for report in block.untold],
             'cases': cases}
