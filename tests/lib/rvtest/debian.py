@@ -24,6 +24,7 @@ def _disk(series: str) -> Path:
     root = Path(done.stdout.rstrip('\n'))
     image = vm.TOP / 'build' / f'{root.name}.img'
     if not image.exists():
+        image.parent.mkdir(exist_ok=True)
         new = image.with_suffix(f'.{series}')
         mkfs_of(root, new)
         new.rename(image)
