@@ -533,10 +533,10 @@ class PageTables:
         self.shifts += [39, 30, 21, 12]
         mask = variable(prog, 'physical_mask')      # without the SEV bit
         self.mask = ((1 << 52) - 1 if mask is None else mask) & -PAGE
-        # Saved dirty bits and shadow stacks came together; a kernel without
-        # them has no such type (arch/x86/include/asm/shstk.h, 6.6).
-        self.saves_dirty = either(
-            lambda: bool(prog.type('struct thread_shstk')), lambda: False)
+        # Saved dirty bits came with shadow stacks, and are there also where
+        # these are left out; 6.6, when what was inline became a function
+        # (arch/x86/mm/pgtable.c).
+        self.saves_dirty = known(prog, 'pte_mkwrite')
         self.shadow_stacks = self.saves_dirty and bool(
             value(prog['boot_cpu_data'].x86_capability[16]) >> 7 & 1)
 
