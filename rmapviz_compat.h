@@ -315,12 +315,30 @@ static inline int rv_page_mapcount(struct folio *folio, struct page *page)
 }
 
 /*
- * Page-table entries that map any page of a folio.  On 6.1 folio_mapcount()
- * is not exported for large folios (mm/util.c).
+ * What the pages of a large folio count of the entries that map it as a whole:
+ * those of a file all, those of an anonymous one a single one, for a flag.  No
+ * more since cb67f4282bf9 ("mm,thp,rmap: simplify compound page mapcount
+ * handling"), 6.2.
+ */
+static inline int rv_counted_by_pages(struct folio *folio, int entire)
+{
+#ifdef RV_HAS_DOUBLE_MAP
+	if (!folio_test_anon(folio))
+		return entire * folio_nr_pages(folio);
+	return folio_test_double_map(folio) ? folio_nr_pages(folio) : 0;
+#else
+	return 0;
+#endif
+}
+
+/*
+ * Page-table entries that map any page of a folio.  Of a large one the kernel
+ * had to sum them up, by a function that it does not export, until 05c5323b2a34
+ * ("mm: track mapcount of large folios in single value"), 6.10.
  */
 static inline int rv_folio_mapcount(struct folio *folio)
 {
-#ifdef RV_HAS_FOLIO_MAPCOUNT
+#ifdef RV_HAS_LARGE_MAPCOUNT
 	return folio_mapcount(folio);
 #else
 	int entire, sum;
@@ -333,9 +351,7 @@ static inline int rv_folio_mapcount(struct folio *folio)
 		return entire;
 	for (sum = entire, i = 0; i < nr; i++)
 		sum += atomic_read(&folio_page(folio, i)->_mapcount) + 1;
-	if (!folio_test_anon(folio))
-		return sum - entire * nr;
-	return folio_test_double_map(folio) ? sum - nr : sum;
+	return sum - rv_counted_by_pages(folio, entire);
 #endif
 }
 
