@@ -302,6 +302,9 @@ static inline pgoff_t rv_vma_anon_pgoff(struct vm_area_struct *vma)
 static inline int rv_page_mapcount(struct folio *folio, struct page *page)
 {
 #ifdef RV_HAS_PAGE_MAPCOUNT
+	/* It has a type before page_mapcount() goes, and is counted all the same. */
+	if (folio_test_hugetlb(folio))
+		return folio_entire_mapcount(folio);
 	return page_has_type(page) ? 0 : page_mapcount(page);
 #else
 	int mapcount = atomic_read(&page->_mapcount) + 1;
