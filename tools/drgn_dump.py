@@ -23,6 +23,7 @@ It takes the kernel's debug information: on Debian, linux-image-RELEASE-dbg.
 
 import argparse
 import json
+import re
 import struct
 import sys
 from collections import Counter
@@ -33,7 +34,7 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple,
 
 try:
     from drgn import (FaultError, Object, Program,  # type: ignore[import]
-                      container_of, offsetof, sizeof)
+                      SymbolBinding, container_of, offsetof, sizeof)
 except ImportError:
     print('drgn_dump.py: it runs in drgn, which is not installed: apt-get '
           'install python3-drgn', file=sys.stderr)
@@ -223,12 +224,17 @@ class Folio:
             mark = self.prog['HUGETLB_PAGE_DTOR'].value_()
             return bool(value(self.first[1].compound_dtor) == mark)
 
+        def by_flag() -> bool:
+            # until d99e3140a4d3 ("mm: turn folio_test_hugetlb into a
+            # PageType"), 6.9 and stable series
+            bit = self.prog['PG_hugetlb'].value_()
+            return bool(flags_of(self.first[1]) >> bit & 1)
+
         return self.large and bool(either(
-            # d99e3140a4d3 ("mm: turn folio_test_hugetlb into a PageType"),
-            # 6.10
             lambda: value(self.first.page_type) >> 24
             == self.prog['PGTY_hugetlb'].value_(),
-            by_destructor))
+            by_destructor, by_flag,
+            lambda: self.type_is(self.first, 'hugetlb', 0x800)))
 
     def swapcache(self) -> bool:
         """Whether it is in the swap cache; the flag means other things too."""
@@ -386,6 +392,15 @@ def known(prog: Program, symbol: str) -> bool:
         return False
 
 
+def is_global(prog: Program, symbol: str) -> bool:
+    """Whether that is a function of all of the kernel, not one of many
+    copies of what is inline."""
+    try:
+        return bool(prog.symbol(symbol).binding == SymbolBinding.GLOBAL)
+    except LookupError:
+        return False
+
+
 def kind_of(folio: Folio) -> str:
     """What kind of page it is."""
     if folio.hugetlb():
@@ -536,7 +551,8 @@ class PageTables:
         # Saved dirty bits came with shadow stacks, and are there also where
         # these are left out; 6.6, when what was inline became a function
         # (arch/x86/mm/pgtable.c).
-        self.saves_dirty = known(prog, 'pte_mkwrite')
+        self.saves_dirty = any_type(prog, 'struct thread_shstk') \
+            or is_global(prog, 'pte_mkwrite')
         self.shadow_stacks = self.saves_dirty and bool(
             value(prog['boot_cpu_data'].x86_capability[16]) >> 7 & 1)
 
@@ -952,8 +968,6 @@ class History:
             else effort(None, None)
 
 
-# ----------------------------------------------------------- the report --
-
 # ------------------------------------------------------- the judgements --
 
 VM_LOCKED = 1 << 13
@@ -975,8 +989,8 @@ def has_recency(vma: Object) -> bool:
     6.3, which no layout tells.
     """
     flags = value(vma.vm_flags)
-    version = tuple(map(int, release_of(vma.prog_).split('.')[:2]))
-    if version < (6, 3):
+    version = re.match(r'(\d+)\.(\d+)', release_of(vma.prog_))
+    if version and (int(version[1]), int(version[2])) < (6, 3):
         return not flags & VM_SEQ_READ
     return not flags & (VM_SEQ_READ | VM_RAND_READ) and not (
         vma.vm_file and value(vma.vm_file.f_mode) & FMODE_NOREUSE)
@@ -1016,8 +1030,13 @@ class Judgement:
                 or self.folio.swapcache() \
                 or not self.folio.has('swapbacked') and not self._dirty():
             return False
-        slots = self.folio.prog['nr_swap_pages'].counter
-        return value(slots) <= 0
+        return self._free_slots() <= 0
+
+    def _free_slots(self) -> int:
+        try:
+            return value(self.folio.prog['nr_swap_pages'].counter)
+        except KeyError:
+            return 0    # a kernel that cannot swap
 
     def reclaim(self) -> Optional[Record]:
         """As shrink_folio_list() and try_to_unmap() decide, in words of 2.6.
@@ -1074,6 +1093,8 @@ class Judgement:
         return {'verdict': 'not now' if reasons else 'yes',
                 'reasons': reasons}
 
+
+# ----------------------------------------------------------- the report --
 
 class Builder:
     """From records to a report: ids, names, and an order."""
@@ -1411,6 +1432,7 @@ class Survey:
         self.prog = asker.prog
         page = self.prog.type('struct page')
         self.size = page.size
+        self.unread = 0     # folios of which nothing can be told
         self.offsets = {name: offsetof(page, name)
                         for name in ('flags', '_mapcount', '_refcount')}
 
@@ -1420,7 +1442,8 @@ class Survey:
         for pfn in self._candidates():
             try:
                 told = self._folio(pfn)
-            except FaultError:
+            except (FaultError, LookupError, Failure):
+                self.unread += 1
                 continue
             if told:
                 yield self._line(told)
@@ -1533,6 +1556,16 @@ def history_lines(history: Record) -> Iterator[str]:
             yield f"{release} {way}: {looks}{told['bytes']} bytes"
 
 
+def judgement_lines(report: Record) -> Iterator[str]:
+    """What would become of a page."""
+    for name, outcome in ('migrate', 'verdict'), ('reclaim', 'outcome'):
+        told = report[name]
+        if told:
+            reasons = ' '.join(told['reasons'])
+            yield f'{name}: {told[outcome]}' + (f': {reasons}' if reasons
+                                                else '')
+
+
 def text_lines(report: Record) -> Iterator[str]:
     """A report for the eye: short, but with every record."""
     if report['page']:
@@ -1549,6 +1582,7 @@ def text_lines(report: Record) -> Iterator[str]:
         if walk['unreached']:
             yield f"rmap does not reach {walk['unreached']} mappings"
     yield from history_lines(report['history'])
+    yield from judgement_lines(report)
 
 
 # ------------------------------------------------------------------ main --
@@ -1676,9 +1710,13 @@ def main(prog: Program, argv: List[str]) -> int:
         complain(trouble(error))
         return 2
     if options.survey:
-        for line in Survey(asker).lines():
+        survey = Survey(asker)
+        for line in survey.lines():
             print(line)
-        return 0
+        if survey.unread:
+            complain(f'{survey.unread} folios changed while they were read, '
+                     'or this kernel has another layout')
+        return 2 if survey.unread else 0
     found = [answer(question, options.text)
              for question in questions(asker, options)]
     return 0 if all(found) else 2
