@@ -554,6 +554,7 @@ class Fake:
     def __init__(self, said: Optional[Dict[int, Said]] = None,
                  live: bool = True) -> None:
         self.said, self.live = said or {}, live
+        self.at_once = 1 if live else 256
         self.asked: List[List[str]] = []
 
     def ask(self, query: str) -> report.Report:
@@ -745,6 +746,72 @@ def test_a_dump_is_asked_once(answered: Command) -> None:
     fake = Fake({0x100: page(0x100, 'locked')}, live=False)
     answered(fake, 'why', '0x100-0x101', *DUMP)
     assert len(fake.asked) == 1
+
+
+FAKE_DRGN = '''#!/bin/sh
+case "$*" in
+*--survey*) echo "$SURVEY"; [ -z "$FAILS" ] || echo "$FAILS" >&2
+   [ -z "$FAILS" ] ;;
+*) echo "$*" >>"$0.asked"; [ -z "$SILENT" ] || exit 1
+   for word; do case $word in 0x*) cat "$SAMPLE" ;; esac; done ;;
+esac
+'''
+
+SURVEY = (
+    'PFN ORDER KIND MAPCOUNT REFCOUNT DMA_PINS EXTRA_REFS VISITED MAPPED '
+    'FAMILY CHAIN_BYTES\n0x10 0 anon 3 3 0 0 3 3 a 64\n'
+    '0x20 0 anon 2 2 0 0 2 2 a 64')
+
+
+@pytest.fixture
+def fake_drgn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A drgn that has two folios, and one report of whatever is asked."""
+    drgn = tmp_path / 'drgn'
+    drgn.write_text(FAKE_DRGN)
+    drgn.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:/usr/bin:/bin')
+    monkeypatch.setenv('SURVEY', SURVEY)
+    monkeypatch.setenv('SAMPLE', str(vm.TOP / 'tests/data/reports/drgn.json'))
+    (tmp_path / 'dump').touch()
+    return drgn
+
+
+def top_of_dump(fake_drgn: Path, *words: str) -> Done:
+    """Run it as a program, for it has files of its own."""
+    done = run('top', '--shared', '--vmcore', str(fake_drgn.parent / 'dump'),
+               *words)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_what_is_on_top_of_a_dump_is_asked_about_at_once(fake_drgn: Path
+                                                         ) -> None:
+    """drgn starts twice: for the survey, and for all that is shown."""
+    done = top_of_dump(fake_drgn, '--json')
+    assert (done.status, done.err) == (0, '')
+    assert [(line['pfn'], bool(line['who'])) for line in
+            map(json.loads, done.out.splitlines())] \
+        == [(0x10, True), (0x20, True)]
+    asked, = Path(f'{fake_drgn}.asked').read_text().splitlines()
+    assert asked.endswith('--folio 0x10 0x20')
+
+
+def test_what_is_on_top_is_shown_though_drgn_fails_then(
+        fake_drgn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only who has it is not."""
+    monkeypatch.setenv('SILENT', '1')
+    done = top_of_dump(fake_drgn, '--json')
+    assert done.status == 0
+    assert [json.loads(line)['who'] for line in done.out.splitlines()] \
+        == [[], []]
+
+
+def test_half_a_survey_is_none(fake_drgn: Path,
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says why, the last of drgn's."""
+    monkeypatch.setenv('FAILS', 'it broke')
+    done = top_of_dump(fake_drgn)
+    assert (done.status, done.out) == (2, '')
+    assert done.err.splitlines() == ['rmapviz: drgn failed: it broke']
 
 
 def test_a_range_of_a_dump_is_asked_about_at_once(answered: Command) -> None:

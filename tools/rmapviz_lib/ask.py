@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 from typing import IO, Dict, Iterable, List, Optional, Tuple, Union
 
 from . import report
@@ -78,6 +78,8 @@ class Module:
     """The module of the running kernel; one descriptor a question."""
 
     live = True
+    # how many questions it is worth to put together
+    at_once = 1
 
     def __init__(self, debugfs: str = DEBUGFS, parameter: str = PARAMETER
                  ) -> None:
@@ -223,6 +225,8 @@ class Dump:
     """A dump of a kernel, or the running one, by tools/drgn_dump.py."""
 
     live = False
+    # drgn starts anew each time
+    at_once = 256
 
     def __init__(self, vmcore: Optional[str], vmlinux: Optional[str]) -> None:
         for path in filter(None, (vmcore, vmlinux)):
@@ -249,10 +253,11 @@ class Dump:
         if name != 'survey':
             raise Failure(f'a dump has no listing of {name}')
         if self._listing is None:
-            listing: IO[str] = NamedTemporaryFile('w', encoding='utf-8')
+            listing: IO[str] = TemporaryFile('w', encoding='utf-8')
             self._check(self._drgn(['--survey'], listing))
             self._listing = listing
-        return Path(self._listing.name)
+        # it has no name, so that nothing stays of it, however this ends
+        return Path(f'/proc/self/fd/{self._listing.fileno()}')
 
     def ask_all(self, queries: Iterable[str]) -> List[Answer]:
         """Answers to many, in the order of the questions.

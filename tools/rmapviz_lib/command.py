@@ -217,7 +217,7 @@ def _answers(run: Answering, frames: target.Frames) -> Dict[int, Answer]:
     """What is said of as many of a range as shall be asked about."""
     pfns = range(frames.first, frames.end)
     asked = pfns[::-(-len(pfns) // run.options.max)]
-    step = 1 if run.source.live else why.BATCH
+    step = run.source.at_once
     found: Dict[int, Answer] = {}
     with Progress(f'asking about {target.text(frames)}', len(asked)) as bar:
         for i in range(0, len(asked), step):
@@ -378,7 +378,8 @@ def do_top(run: Answering) -> int:
                           '--json')
         run.paper.lines(top.prometheus(module_of(run)))
         return 0
-    if asked.what == 'families' or asked.pid is not None or asked.cgroup:
+    if asked.what == 'families' or asked.pid is not None \
+            or asked.cgroup is not None:
         module_of(run)
     teller = top.Top(run.source, run.proc, run.paper)
     chosen = top.only(run.proc, asked.pid, asked.cgroup)

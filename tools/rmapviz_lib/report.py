@@ -32,7 +32,7 @@ TABLES = ('anon_vmas', 'avcs', 'mms', 'vmas', 'ptes')
 _INT, _TEXT, _BOOL, _LIST = int, str, bool, list
 _NO_INT = (int, type(None))
 _NO_TEXT = (str, type(None))
-# drgn_dump.py does not have it
+# not in reports that drgn_dump.py made before it judged
 _MAYBE_LIST = (list, type(None), type(Ellipsis))
 
 # What is used of each record, and what it must be; for a reference, the list
@@ -66,7 +66,7 @@ _REFERENCES = (('anon_vmas', 'root', 'anon_vmas'),
 _HEX = {'index', 'start', 'end', 'pgoff', 'addr', 'value'}
 _WORDS, _PIDS = {'flags', 'reasons', 'unmap'}, {'tasks'}
 
-# Sections that not every report has.
+# Sections that are null where they have no sense.
 _JUDGEMENTS = {'migrate': {'verdict': _TEXT, 'reasons': _LIST},
                'reclaim': {'outcome': _TEXT, 'reasons': _LIST}}
 

@@ -113,13 +113,20 @@ class Top:
         return watched_survey(self.source.listing('survey'),
                               self.proc if self.source.live else None)
 
-    def who(self, folios: List[Folio]) -> List[List[people.Group]]:
-        """Who has them now, one after the other."""
-        found = self.source.ask_all([f'{hexa(folio.pfn)} folio'
-                                     for folio in folios])
-        return [[] if isinstance(report, Failure) else
-                people.groups(report, self.proc, self.source.live)
-                for report in found]
+    def who(self, folios: List[Folio]) -> Iterator[List[people.Group]]:
+        """Who has them now, one after the other; nobody of whom there is no
+        answer any more."""
+        step = self.source.at_once
+        for i in range(0, len(folios), step):
+            some = folios[i:i + step]
+            try:
+                answers = self.source.ask_all(
+                    [f'{hexa(folio.pfn)} folio' for folio in some])
+            except Failure as failure:
+                answers = [failure] * len(some)
+            for answer in answers:
+                yield [] if isinstance(answer, Failure) else people.groups(
+                    answer, self.proc, self.source.live)
 
     def print_folios(self, what: str, found: List[Folio]) -> None:
         """For the eye, with who has them."""

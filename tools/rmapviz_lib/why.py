@@ -17,9 +17,6 @@ from .words import Paper, Progress, columns, count, hexa, kernel_name, plain
 # Frames of which kpageflags is read at a time.
 CHUNK = 4096
 
-# Pages about which a dump is asked at a time, as drgn starts anew each time.
-BATCH = 256
-
 # Reasons of `migrate` that need words of their own.
 REASONS = {
     'extra-refs': '{extra} that no mapping explains',
@@ -91,7 +88,7 @@ def reasons(report: Report) -> List[str]:
 
 def verdict(report: Report) -> Optional[str]:
     """yes, not now or no; None of what is no page."""
-    migrate = report['migrate']
+    migrate = report.get('migrate')
     return plain(migrate['verdict']) if migrate else None
 
 
@@ -198,7 +195,8 @@ def case_json(case: Case, proc: Proc, live: bool) -> Dict[str, Any]:
             'page': report['page'], 'migrate': report['migrate'],
             'reclaim': report['reclaim'], 'walk': report['walk'],
             'reasons': reasons(report),
-            'holders': [holder.as_json() for holder in case.held_by],
+            'holders': [holder.as_json() for holder in case.held_by]
+            if live else None,
             'who': [group.as_json()
                     for group in people.groups(report, proc, live)]}
 
@@ -302,7 +300,7 @@ def _folios(pfns: Sequence[int], frames: Frames, source: Source,
             progress: Progress) -> Iterator[Tuple[int, int, Answer]]:
     """What is said of frames, and how many of the range are of the folio."""
     covered = frames.first
-    step = 1 if source.live else BATCH
+    step = source.at_once
     for i in range(0, len(pfns), step):
         progress.at(i)
         # what is behind may have become part of a folio counted before
