@@ -722,6 +722,16 @@ PREPARED = Machine(name='prepared', append='slab_nomerge', disks=True,
                    prepare=prepare)
 
 
+def why_not(series: str, story: Story) -> str:
+    """Why that kernel cannot do what a story tells, or nothing."""
+    if version(series) < story.since:
+        return story.why
+    large = 'hugepage' in story.told.split() or '/huge/' in story.told
+    if large and 'CONFIG_TRANSPARENT_HUGEPAGE=y' not in vm.config(series):
+        return 'the kernel has no huge pages but those of hugetlb'
+    return ''
+
+
 def version(series: str) -> Tuple[int, int]:
     """Major and minor number of a kernel, for Story.since."""
     major, minor = vm.release(series).split('.')[:2]

@@ -5,7 +5,7 @@ import re
 import subprocess
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Set
 
 TOP = Path(__file__).resolve().parents[3]
 VM = TOP / 'tests' / 'vm'
@@ -103,6 +103,15 @@ def root(series: str) -> Path:
 def release(series: str) -> str:
     """What uname -r says in a guest of that series."""
     return (root(series) / 'rmapviz-release').read_text().strip()
+
+
+@lru_cache(maxsize=None)
+def config(series: str) -> Set[str]:
+    """The lines of the .config of that kernel."""
+    headers = root(series) / f'usr/src/linux-headers-{release(series)}'
+    if is_debug(series):
+        headers = root(series) / 'usr/src/linux'
+    return set((headers / '.config').read_text(encoding='ascii').splitlines())
 
 
 @lru_cache(maxsize=None)
