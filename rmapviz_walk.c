@@ -500,6 +500,21 @@ static int rv_look_for_room(struct rv_walker *w, struct folio *folio)
 	return s->full ? -ENOBUFS : 0;
 }
 
+/*
+ * Nothing may be allocated below the locks of a walk, for reclaim waits for them.
+ * Nobody would notice until it does; so let lockdep take us for reclaim, which
+ * does not allocate either.  Costs nothing without it.
+ */
+static void rv_begin_no_alloc(void)
+{
+	fs_reclaim_acquire(GFP_KERNEL);
+}
+
+static void rv_end_no_alloc(void)
+{
+	fs_reclaim_release(GFP_KERNEL);
+}
+
 /* The folio is locked and referenced. */
 static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 {
@@ -507,6 +522,7 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 	int err = 0;
 
 	rv_assert_folio_locked(folio);
+	rv_begin_no_alloc();
 	if (rv_page_mappable(folio)) {
 		if (!w->for_listing)
 			rv_page_hold_inode(folio, s);
@@ -517,6 +533,7 @@ static int rv_walk_locked_folio(struct rv_walker *w, struct folio *folio)
 	}
 	if (!err)
 		rv_page_describe(&s->page, w->page, folio, RV_HELD_LOCKED);
+	rv_end_no_alloc();
 	return err;
 }
 
@@ -661,14 +678,16 @@ static int rv_walk_vma_family(struct rv_walker *w, struct vm_area_struct *vma)
 	rv_assert_mmap_locked(vma->vm_mm);
 	if (!av || !rv_is_news(w->snap, vma, av->root))
 		return w->snap->inconsistent ? -EAGAIN : 0;
+	rv_begin_no_alloc();
 	err = down_read_killable(&av->root->rwsem);
-	if (err)
-		return err;
-	start = ktime_get_ns();
-	rv_record_of_mm(w->snap, vma, av->root);
-	rv_note_lock_time(w->snap, start);
-	up_read(&av->root->rwsem);
-	return 0;
+	if (!err) {
+		start = ktime_get_ns();
+		rv_record_of_mm(w->snap, vma, av->root);
+		rv_note_lock_time(w->snap, start);
+		up_read(&av->root->rwsem);
+	}
+	rv_end_no_alloc();
+	return err;
 }
 
 /*
