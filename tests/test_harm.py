@@ -262,6 +262,10 @@ def measure(series: str) -> Dict[str, Waited]:
 
 _MEASURED: Dict[str, Dict[str, Waited]] = {}
 
+# Microseconds for which a scheduler lets a task go on, at least; what is busy
+# may by chance never have been in the way.
+SLICE = 1000
+
 
 @pytest.fixture(params=['verify', 'pid'])
 def waited(request: pytest.FixtureRequest, series: str
@@ -283,4 +287,5 @@ def test_threads_wait_little_longer_for_a_question_than_for_other_work(
     note(f'{ENTRIES} entries, {SEPARATE} VMAs: {waited}')
     asked, busy = waited['asked'], waited['busy']
     assert asked.answers > 0
-    assert max(asked.fault, asked.mmap) <= 3 * max(busy.fault, busy.mmap)
+    assert max(asked.fault, asked.mmap) \
+        <= 3 * max(busy.fault, busy.mmap, SLICE)
