@@ -722,13 +722,22 @@ PREPARED = Machine(name='prepared', append='slab_nomerge', disks=True,
                    prepare=prepare)
 
 
+def skip_unless_able(series: str, story: Story) -> None:
+    """Skip a test of a story that the kernel cannot do."""
+    why = why_not(series, story)
+    if why:
+        pytest.skip(why)
+
+
 def why_not(series: str, story: Story) -> str:
     """Why that kernel cannot do what a story tells, or nothing."""
     if version(series) < story.since:
         return story.why
-    large = 'hugepage' in story.told.split() or '/huge/' in story.told
+    large = 'hugepage' in story.told.split() or any(
+        getattr(page, 'order', 0) and page.kind != 'hugetlb'
+        for page in story.pages)
     if large and 'CONFIG_TRANSPARENT_HUGEPAGE=y' not in vm.config(series):
-        return 'the kernel has no huge pages but those of hugetlb'
+        return 'the kernel has no large folios but those of hugetlb'
     return ''
 
 

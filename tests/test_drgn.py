@@ -267,9 +267,7 @@ class Dumped:
               ) -> None:
         """Both must answer a question in the same way."""
         story: Any = getattr(about, 'story', about)     # of a Case
-        why = stories.why_not(self.series, story)
-        if why:
-            pytest.skip(why)
+        stories.skip_unless_able(self.series, story)
         self._told.setdefault(story, Once(
             story.name, lambda: self._expect_told(story)))()
         expect_same(parse(self.seen.answers[what, about]),

@@ -45,9 +45,7 @@ class Folio(NamedTuple):
 @pytest.fixture
 def told(series: str, stage: Stage, case: Case) -> Scene:
     """Its story, if the kernel can do what it tells."""
-    why = stories.why_not(series, case.story)
-    if why:
-        pytest.skip(why)
+    stories.skip_unless_able(series, case.story)
     return stage.scene(case.story, lambda new: new.story(case.story.told))
 
 

@@ -19,9 +19,9 @@ MACHINE = Machine(name='five levels', append='pti=on',
 KERNELS = vm.newest_unless_named
 SECONDS = 10
 
-# Where four levels end, and before the last page that five have.
+# Where four levels end, and not far before five do.
 HIGH = 1 << 47
-HIGHEST = (1 << 56) - 2 * 4096
+HIGHEST = (1 << 56) - 3 * 4096
 
 BUILD = f'''
     ! head -c 65536 </bin/busybox >/tmp/data
@@ -29,7 +29,7 @@ BUILD = f'''
     P write LOW
     P map M 4 at {HIGH:x}
     P write M
-    P map TOP 1 at {HIGHEST - 4096:x}
+    P map TOP 1 at {HIGHEST:x}
     P write TOP
     P map F 4 shared file /tmp/data 0 at {HIGH + (1 << 48):x}
     P write F
