@@ -251,8 +251,17 @@ class Waited(NamedTuple):
 def measure(series: str) -> Dict[str, Waited]:
     """In a guest whose clock counts instructions, so that figures repeat."""
     with Guest(series, icount=True, boot_timeout=300) as guest:
-        lines = guest.check(
-            f'latency {ENTRIES} {SEPARATE} {SECONDS_EACH}', 900).splitlines()
+        for _ in range(ATTEMPTS):
+            found = measure_once(guest)
+            if max(found['busy'].fault, found['busy'].mmap) >= IN_THE_WAY:
+                break
+    return found
+
+
+def measure_once(guest: Guest) -> Dict[str, Waited]:
+    """By what is done meanwhile."""
+    lines = guest.check(
+        f'latency {ENTRIES} {SEPARATE} {SECONDS_EACH}', 900).splitlines()
     found = {}
     for name, *words in map(str.split, lines):
         told = dict(zip(words[0::2], words[1::2]))
@@ -262,9 +271,10 @@ def measure(series: str) -> Dict[str, Waited]:
 
 _MEASURED: Dict[str, Dict[str, Waited]] = {}
 
-# Microseconds for which a scheduler lets a task go on, at least; what is busy
-# may by chance never have been in the way.
-SLICE = 1000
+# What is busy may by chance never be in the way, and is no measure then: a
+# scheduler lets it go on for 1000 us on 7.3, and for 4000 on the others.
+IN_THE_WAY = 500
+ATTEMPTS = 3
 
 
 @pytest.fixture(params=['verify', 'pid'])
@@ -287,5 +297,4 @@ def test_threads_wait_little_longer_for_a_question_than_for_other_work(
     note(f'{ENTRIES} entries, {SEPARATE} VMAs: {waited}')
     asked, busy = waited['asked'], waited['busy']
     assert asked.answers > 0
-    assert max(asked.fault, asked.mmap) \
-        <= 3 * max(busy.fault, busy.mmap, SLICE)
+    assert max(asked.fault, asked.mmap) <= 3 * max(busy.fault, busy.mmap)
