@@ -723,9 +723,9 @@ def avcs_of_vma(vma: Object) -> Iterator[Object]:
 class Records:
     """All that was found; by address, so that everything is there once."""
 
-    def __init__(self, prog: Program) -> None:
-        self.prog = prog
-        self.tables = PageTables(prog)
+    def __init__(self, tables: PageTables) -> None:
+        self.prog = tables.prog
+        self.tables = tables
         self.avs: Dict[int, Object] = {}
         self.avcs: Dict[int, Object] = {}
         self.vmas: Dict[int, Object] = {}
@@ -981,16 +981,20 @@ def release_of(prog: Program) -> str:
     return text_of(prog['init_uts_ns'].name.release)
 
 
-def has_recency(vma: Object) -> bool:
-    """Whether accesses through a VMA count as references to reclaim.
+def knows_recency(prog: Program) -> bool:
+    """Whether more than MADV_SEQUENTIAL speaks against accesses.
 
-    MADV_SEQUENTIAL spoke against it alone before 8788f6781486 ("mm: add
-    vma_has_recency()") and 17e810229cb3 ("mm: support POSIX_FADV_NOREUSE"),
-    6.3, which no layout tells.
+    Since 8788f6781486 ("mm: add vma_has_recency()") and 17e810229cb3 ("mm:
+    support POSIX_FADV_NOREUSE"), 6.3, which no layout tells.
     """
+    version = re.match(r'(\d+)\.(\d+)', release_of(prog))
+    return not version or (int(version[1]), int(version[2])) >= (6, 3)
+
+
+def has_recency(vma: Object, more: bool) -> bool:
+    """Whether accesses through a VMA count as references to reclaim."""
     flags = value(vma.vm_flags)
-    version = re.match(r'(\d+)\.(\d+)', release_of(vma.prog_))
-    if version and (int(version[1]), int(version[2])) < (6, 3):
+    if not more:
         return not flags & VM_SEQ_READ
     return not flags & (VM_SEQ_READ | VM_RAND_READ) and not (
         vma.vm_file and value(vma.vm_file.f_mode) & FMODE_NOREUSE)
@@ -1002,33 +1006,29 @@ class Judgement:
     def __init__(self, folio: Folio, page: Record, found: Records) -> None:
         self.folio = folio
         self.facts = page
-        self.found = found
-        self.entries: Dict[int, List[Entry]] = {}   # by VMA
+        bits: Dict[int, int] = {}   # of all entries of a VMA
         for (vma, _), (_, _, entry) in found.entries.items():
-            self.entries.setdefault(vma, []).append(entry)
+            bits[vma] = bits.get(vma, 0) | entry.bits
+        recency = knows_recency(folio.prog)
+        # by VMA that maps it, why reclaim would leave the folio there
+        self.unmap = {vma: self._kept_by(found.vmas[vma], some, recency)
+                      for vma, some in bits.items()}
+        dirty = DIRTY | (SAVED_DIRTY if found.tables.saves_dirty else 0)
+        self.dirty = folio.has('dirty') or any(
+            some & dirty for some in bits.values())
         self.missed = len(found.entries) < page['folio_mapcount']
 
-    def unmap(self, vma: int) -> Optional[List[str]]:
-        """Why reclaim would leave the folio to a VMA that maps it."""
-        if vma not in self.entries:
-            return None
-        mapper = self.found.vmas[vma]
-        told = (('mlocked', value(mapper.vm_flags) & VM_LOCKED),
-                ('referenced', has_recency(mapper) and any(
-                    entry.bits & ACCESSED for entry in self.entries[vma])))
+    @staticmethod
+    def _kept_by(vma: Object, bits: int, recency: bool) -> List[str]:
+        told = (('mlocked', value(vma.vm_flags) & VM_LOCKED),
+                ('referenced', bits & ACCESSED and has_recency(vma, recency)))
         return [reason for reason, holds in told if holds]
-
-    def _dirty(self) -> bool:
-        dirty = DIRTY | (SAVED_DIRTY if self.found.tables.saves_dirty else 0)
-        return self.folio.has('dirty') or any(
-            entry.bits & dirty for entries in self.entries.values()
-            for entry in entries)
 
     def _lacks_swap(self) -> bool:
         """Of what is not free for the taking, such as clean MADV_FREE."""
         if self.facts['kind'] in ('file', 'hugetlb') \
                 or self.folio.swapcache() \
-                or not self.folio.has('swapbacked') and not self._dirty():
+                or not self.folio.has('swapbacked') and not self.dirty:
             return False
         return self._free_slots() <= 0
 
@@ -1043,8 +1043,7 @@ class Judgement:
         """
         if self.facts['kind'] not in MAPPED_KINDS:
             return None
-        kept = {reason for vma in self.entries
-                for reason in self.unmap(vma) or ()}
+        kept = {reason for some in self.unmap.values() for reason in some}
         fail = (('mlocked', 'mlocked' in kept),
                 ('unevictable', self.folio.has('unevictable')),
                 ('referenced', 'referenced' in kept),
@@ -1058,7 +1057,7 @@ class Judgement:
         outcome = 'SWAP_FAIL' if any(holds for _, holds in fail) \
             else 'SWAP_AGAIN' if any(holds for _, holds in again) \
             else 'SWAP_SUCCESS'
-        told = (*fail, *again, ('dirty', self._dirty()))
+        told = (*fail, *again, ('dirty', self.dirty))
         return {'outcome': outcome,
                 'reasons': [reason for reason, holds in told if holds]}
 
@@ -1203,7 +1202,8 @@ class Builder:
                    'anon_vma': self.av_ids.get(value(vma.anon_vma)),
                    'visited': address in self.found.visited,
                    'mapped': address in mapped,
-                   'unmap': self.judgement and self.judgement.unmap(address),
+                   'unmap': self.judgement
+                   and self.judgement.unmap.get(address),
                    **self.pointer(address)}
 
     def ptes(self) -> Iterator[Record]:
@@ -1333,6 +1333,7 @@ class Asker:
         self.ptrs = ptrs
         self.whole = whole
         self.users = users_of_mms(prog)
+        self.tables = PageTables(prog)
 
     def page(self, pfn: int, query: str) -> Record:
         """Who maps a page."""
@@ -1340,7 +1341,7 @@ class Asker:
             folio = Folio(self.prog, pfn)
         except (FaultError, OverflowError):
             raise Failure('no such page') from None
-        found = Records(self.prog)
+        found = Records(self.tables)
         at = pfn - folio.head
         wanted = range(folio.pages) if self.whole else range(at, at + 1)
         av = self.walk(found, folio, wanted)
@@ -1349,7 +1350,7 @@ class Asker:
         builder.unreached = self._unreached(found, folio)
         every = found
         if len(wanted) < folio.pages:
-            every = Counted(self.prog)
+            every = Counted(self.tables)
             self.walk(every, folio, range(folio.pages))
         return builder.report(query, folio, wanted, every)
 
@@ -1378,7 +1379,7 @@ class Asker:
 
     def pfn_of(self, pid: int, address: int) -> int:
         """The page that a process maps at an address."""
-        entry = PageTables(self.prog).find(self._mm(pid), address)
+        entry = self.tables.find(self._mm(pid), address)
         if not entry:
             raise Failure('the process maps no page there')
         return entry.frame + (address >> PAGE_SHIFT) % entry.pages
@@ -1398,7 +1399,7 @@ class Asker:
 
     def process(self, pid: int, query: str) -> Record:
         """No page, but every family of anon_vmas of a process."""
-        found = Records(self.prog)
+        found = Records(self.tables)
         for vma in vmas_of(self._mm(pid)):
             if vma.anon_vma:
                 found.add_family(vma.anon_vma.root.read_())
@@ -1477,7 +1478,7 @@ class Survey:
         if folio.head != pfn or kind not in MAPPED_KINDS \
                 or not folio.folio_mapcount():
             return None
-        found = Counted(self.prog)
+        found = Counted(self.asker.tables)
         every = range(folio.pages)
         self.asker.walk(found, folio, every)
         family = found.root if folio.anonymous() else folio.mapping
