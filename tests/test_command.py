@@ -805,6 +805,14 @@ def test_what_is_on_top_is_shown_though_drgn_fails_then(
         == [[], []]
 
 
+def test_a_dump_has_no_families_to_list(fake_drgn: Path) -> None:
+    """It is said in a line, and drgn is not asked."""
+    done = run('top', '--families', '--vmcore', str(fake_drgn.parent / 'dump'))
+    assert (done.returncode, done.stdout) == (2, '')
+    assert len(done.stderr.splitlines()) == 1
+    assert not Path(f'{fake_drgn}.asked').exists()
+
+
 def test_half_a_survey_is_none(fake_drgn: Path,
                                monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says why, the last of drgn's."""
@@ -844,7 +852,7 @@ def test_a_page_that_a_dump_lacks_is_not_there(answered: Command) -> None:
 @pytest.mark.parametrize('arguments', [
     ['why', 'memory0'], ['who', '--pid', '1', '--vma', 'heap'],
     ['who', '--file', '/etc/passwd'], ['who', '1:1000-2000'],
-    ['watch', '0x100'], ['top', '--families'], ['top', '--prometheus'],
+    ['watch', '0x100'], ['top', '--prometheus'],
     ['top', '--shared', '--pid', '1'], ['audit']])
 def test_a_dump_is_not_mixed_with_the_running_kernel(
         answered: Command, arguments: List[str]) -> None:

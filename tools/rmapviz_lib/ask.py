@@ -254,7 +254,9 @@ class Dump:
             raise Failure(f'a dump has no listing of {name}')
         if self._listing is None:
             listing: IO[str] = TemporaryFile('w', encoding='utf-8')
-            self._check(self._drgn(['--survey'], listing))
+            done = self._drgn(['--survey'], listing)
+            if done.returncode:
+                raise _failed(done)
             self._listing = listing
         # it has no name, so that nothing stays of it, however this ends
         return Path(f'/proc/self/fd/{self._listing.fileno()}')
@@ -283,22 +285,13 @@ class Dump:
             raise Failure('a dump takes drgn, which is not installed: sudo '
                           'apt-get install python3-drgn') from None
 
-    @staticmethod
-    def _check(done: 'subprocess.CompletedProcess[bytes]',
-               whole: bool = True) -> None:
-        """Fail unless drgn did what it was to do, and all of that."""
-        if done.returncode or not whole:
-            said = done.stderr.decode('utf-8', 'replace').strip()
-            last = said.splitlines()[-1] if said else 'it says nothing'
-            raise Failure(f'drgn failed: {plain(last)[:300]}')
-
     def _run(self, arguments: List[str], wanted: int) -> List[Answer]:
         if not wanted:
             return []
         done = self._drgn(['--json', *arguments], subprocess.PIPE)
         lines = done.stdout.decode('utf-8', 'replace').splitlines()
         if len(lines) != wanted:
-            self._check(done, False)
+            raise _failed(done)
         found: List[Answer] = []
         for line in lines:
             try:
@@ -306,6 +299,13 @@ class Dump:
             except Failure as failure:
                 found.append(failure)
         return found
+
+
+def _failed(done: 'subprocess.CompletedProcess[bytes]') -> Failure:
+    """By the last line that drgn says."""
+    said = done.stderr.decode('utf-8', 'replace').strip()
+    last = said.splitlines()[-1] if said else 'it says nothing'
+    return Failure(f'drgn failed: {plain(last)[:300]}')
 
 
 def _is_pfn(query: str) -> bool:

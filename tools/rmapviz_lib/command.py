@@ -378,8 +378,7 @@ def do_top(run: Answering) -> int:
                           '--json')
         run.paper.lines(top.prometheus(module_of(run)))
         return 0
-    if asked.what == 'families' or asked.pid is not None \
-            or asked.cgroup is not None:
+    if asked.pid is not None or asked.cgroup is not None:
         module_of(run)
     teller = top.Top(run.source, run.proc, run.paper)
     chosen = top.only(run.proc, asked.pid, asked.cgroup)
