@@ -94,6 +94,27 @@ def test_a_line_without_a_frame_gives_none(line: str) -> None:
     assert list(target.of_lines([line])) == []
 
 
+@pytest.mark.parametrize('log, first, pages', [
+    ('7.2', 0x100000, 262144), ('7.3', 0x100000, 262144)])
+def test_a_real_log_of_cma_gives_all_that_it_could_not_have(
+        log: str, first: int, pages: int) -> None:
+    """The kernel names the first page; how many, it said before."""
+    text = (DATA / 'cma' / log).read_text()
+    found, = target.of_lines(text.splitlines())
+    assert (found.first, found.pages) == (first, pages)
+
+
+def test_cma_that_has_not_said_how_many_pages_it_wants_gives_the_first(
+        ) -> None:
+    """Or has named more than there can be; and the next is another's."""
+    busy = 'cma: cma_alloc(): memory range at pfn 0x100 0 is busy, retrying'
+    line = 'cma: cma_alloc(cma 00000000d2938dc4, count %s, align 9)'
+    other = busy.replace('0x100', '0x900')
+    for lines, pages in (([busy], [1]), ([line % ('9' * 30), busy], [1]),
+                         ([line % 512, busy, line % 64, other], [512, 64])):
+        assert [found.pages for found in target.of_lines(lines)] == pages
+
+
 def test_the_log_of_a_boot_names_no_page() -> None:
     """Though it tells where all of memory is, and what devices have."""
     text = (DATA / 'dmesg/boot').read_text()

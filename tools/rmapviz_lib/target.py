@@ -57,6 +57,12 @@ _SINGLES = (
     (re.compile(rf'\bpfn[:=] ?{_HEX}'), 16),
 )
 
+# cma_alloc() tells how many pages it wants first, then where it found it busy:
+# cma_alloc(cma 00000000d2938dc4, name: hugetlb0, count 262144, align 18)
+_CMA_COUNT = re.compile(r'\w*cma_alloc\w*\(cma [^,]*, (?:name: .*, )?'
+                        r'count ([0-9]+), align ')
+_CMA_BUSY = 'memory range at '
+
 # No PFN has more digits, to any base; Python refuses to read thousands.
 _DIGITS = 16
 
@@ -140,8 +146,15 @@ def of_word(word: str, proc: Optional[Proc]) -> Frames:
 def of_lines(lines: Iterable[str]) -> Iterator[Frames]:
     """Every page that a log is about, each once, in its order."""
     seen = set()
+    wanted = 1
     for line in lines:
+        allocation = _CMA_COUNT.search(line)
+        if allocation:
+            wanted = max(1, _int(allocation[1], 10))
         for found in of_line(line):
+            if (found.said.startswith(_CMA_BUSY)
+                    and found.first + wanted <= MAX_PFN):
+                found = found._replace(pages=wanted)
             if (found.first, found.pages) not in seen:
                 seen.add((found.first, found.pages))
                 yield found
