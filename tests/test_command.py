@@ -769,6 +769,27 @@ def test_a_dump_is_asked_once(answered: Command) -> None:
     assert len(fake.asked) == 1
 
 
+def of_dump(pfn: int, error: str) -> Failure:
+    """What drgn_dump.py says of a page that it cannot tell of."""
+    with pytest.raises(Failure) as raised:
+        report.check({'rmapviz': 1, 'query': f'pfn {pfn:#x}', 'error': error},
+                     'the dump')
+    return raised.value
+
+
+@pytest.mark.parametrize('words', ['why', 'who'])
+def test_pages_that_a_dump_cannot_tell_of_are_counted(
+        answered: Command, words: str) -> None:
+    """The others are told of; and nobody is told to ask the dump again."""
+    fake = Fake({0x100: of_dump(0x100, 'it changed while it was read'),
+                 0x101: of_dump(0x101, 'no such page')}, live=False)
+    done = answered(fake, words, '0x100-0x103', *DUMP)
+    assert done.status == 2 and '1 not there' in done.out
+    line, = done.err.splitlines()
+    assert '1 of its pages' in line and 'dump' in line
+    assert 'busy' not in line and 'again' not in line
+
+
 FAKE_DRGN = '''#!/bin/sh
 case "$*" in
 *--survey*) echo "$SURVEY"; [ -z "$FAILS" ] || echo "$FAILS" >&2
@@ -862,7 +883,7 @@ def test_a_range_of_a_dump_is_not_looked_up_in_this_kernels_flags(
 
 def test_a_page_that_a_dump_lacks_is_not_there(answered: Command) -> None:
     """By the words of tools/drgn_dump.py."""
-    said = Failure('the dump: pfn 0x101: no such page')
+    said = of_dump(0x101, 'no such page')
     text = (vm.TOP / 'tools/drgn_dump.py').read_text()
     assert "Failure('no such page')" in text
     done = answered(Fake({0x101: said}, live=False), 'why', '0x100-0x101',

@@ -206,7 +206,7 @@ def _who_frames(run: Answering, teller: who.Who, frames: target.Frames
     status = _tell(run, teller, target.text(frames), [
         _found(pfn, found.get(pfn))
         for pfn in range(frames.first, frames.end)])
-    silent = sum(isinstance(answer, Failure) and answer.busy
+    silent = sum(isinstance(answer, Failure) and not answer.no_page
                  for answer in found.values())
     if silent:
         _complain_of_silence(run, frames, silent)
@@ -229,8 +229,10 @@ def _answers(run: Answering, frames: target.Frames) -> Dict[int, Answer]:
 
 def _complain_of_silence(run: Answering, frames: target.Frames, number: int
                          ) -> None:
+    why_not = 'answer, being busy; ask again' if run.source.live \
+        else 'answer: the dump lacks something of them, or was in a change'
     run.complain(f'{target.text(frames)}: {number} of its pages did not '
-                 'answer, being busy; ask again')
+                 f'{why_not}')
 
 
 def _found(pfn: int, answer: Optional[Answer]) -> who.Found:

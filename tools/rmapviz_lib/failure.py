@@ -6,6 +6,9 @@ from typing import Optional
 # A lock was taken each time, or there was no memory for the answer.
 _BUSY = {errno.EAGAIN, errno.ENOMEM}
 
+# What a dump has of a page is not whole.
+_UNREADABLE = errno.EIO
+
 
 class Failure(Exception):
     """There is no answer; says why in one line.
@@ -31,4 +34,4 @@ class Failure(Exception):
     @property
     def of_a_page(self) -> bool:
         """Whether there may be an answer about another page."""
-        return self.no_page or self.busy
+        return self.no_page or self.busy or self.number == _UNREADABLE

@@ -4,6 +4,7 @@ After check() a report has every field that is used here, of the type that it
 must have, and no id leads out of its list.
 """
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,9 @@ Record = Dict[str, Any]
 
 VERSION = 1
 PAGE = 4096
+
+# How drgn_dump.py says that there is no such page.
+_NO_PAGE = 'no such page'
 
 # The largest answer that there can be takes some 450 MB.
 LIMIT = 512 << 20
@@ -179,8 +183,9 @@ def check(report: Any, source: str) -> Report:
                       f"{_said(report['rmapviz'])}; this command knows "
                       f'version {VERSION}')
     if 'error' in report:
-        raise Failure(f"{source}: {_said(report.get('query'), 127)}: "
-                      f"{_said(report['error'], 200)}")
+        error = _said(report['error'], 200)
+        raise Failure(f"{source}: {_said(report.get('query'), 127)}: {error}",
+                      errno.ENXIO if error == _NO_PAGE else errno.EIO)
     fault = next(_faults(report), None)
     if fault:
         raise Failure(f'{source}: not a whole report: {fault}')

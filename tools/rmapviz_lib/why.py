@@ -55,12 +55,7 @@ def answers(source: Source, pfns: Iterable[int], option: str = ''
     """
     found = source.ask_all([f'{hexa(pfn)}{option}' for pfn in pfns])
     for answer in found:
-        if not isinstance(answer, Failure):
-            continue
-        if not source.live:     # drgn has answered, if not to this
-            answer.number = errno.ENXIO if str(answer).endswith(
-                'no such page') else errno.EAGAIN
-        if not answer.of_a_page:
+        if isinstance(answer, Failure) and not answer.of_a_page:
             raise answer
     return found
 
