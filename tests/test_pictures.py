@@ -1073,6 +1073,18 @@ def test_a_click_lights_up_what_is_connected(browser: Browser) -> None:
 
 
 @needs_browser
+def test_what_was_clicked_has_a_frame_of_its_own(browser: Browser) -> None:
+    """Beside what it is connected to, which only stays bright."""
+    browser.open(page_of(sample('family')))
+    before, chosen, other = browser.run('''
+        const frame = name => getComputedStyle(document.querySelector(
+          `#${name} polygon, #${name} path, #${name} ellipse`)).stroke;
+        const before = frame('vma0');
+        click('vma0'); return [before, frame('vma0'), frame('vma1')];''')
+    assert chosen not in (before, other)
+
+
+@needs_browser
 def test_a_second_click_lets_go(browser: Browser) -> None:
     """And so does Escape."""
     browser.open(page_of(sample('family')))
