@@ -791,6 +791,17 @@ def test_pages_that_a_dump_cannot_tell_of_are_counted(
     assert 'busy' not in line and 'again' not in line
 
 
+def test_what_a_process_does_not_map_in_a_dump_is_not_there(
+        answered: Command) -> None:
+    """As on the running kernel: there is an answer, and the exit status 1."""
+    said = of_dump(0, 'the process maps no page there')
+    assert "'the process maps no page there'" in (
+        vm.TOP / 'tools/drgn_dump.py').read_text()
+    done = answered(Fake({0: said}, live=False), 'who', '1:10000', *DUMP)
+    assert (done.status, done.err) == (1, '')
+    assert 'not there' in done.out
+
+
 FAKE_DRGN = '''#!/bin/sh
 case "$*" in
 *--survey*) echo "$SURVEY"; [ -z "$FAILS" ] || echo "$FAILS" >&2

@@ -25,10 +25,6 @@ LOAD = 'sudo modprobe rmapviz, or sudo insmod rmapviz.ko'
 Answer = Union[Report, Failure]
 
 
-class NoPage(Failure):
-    """The process maps no page there."""
-
-
 def checked(query: str) -> str:
     """A question that can be put, if not one that has an answer."""
     words = query.split()
@@ -55,9 +51,8 @@ def target_words(query: str) -> Tuple[str, List[str]]:
 def sentence(number: int, query: str) -> Failure:
     """What an errno of a question means."""
     about, words = target_words(query)
-    if number == errno.EFAULT:
-        return NoPage(f'{about}: it maps no page there', number)
     sentences: Dict[int, str] = {
+        errno.EFAULT: f'{about}: it maps no page there',
         errno.ENXIO: f'{about}: there is no such page: it is beyond memory, '
                      'in a hole, or offline',
         errno.ESRCH: f'there is no process {words[-1]}' if len(words) < 3

@@ -27,6 +27,11 @@ class Failure(Exception):
         return self.number == errno.ENXIO
 
     @property
+    def unmapped(self) -> bool:
+        """Whether it is that the process maps no page there."""
+        return self.number == errno.EFAULT
+
+    @property
     def busy(self) -> bool:
         """Whether there may be an answer if it is asked again."""
         return self.number in _BUSY

@@ -19,8 +19,9 @@ Record = Dict[str, Any]
 VERSION = 1
 PAGE = 4096
 
-# How drgn_dump.py says that there is no such page.
-_NO_PAGE = 'no such page'
+# How drgn_dump.py says what the module has an errno for.
+_ERRORS = {'no such page': errno.ENXIO, 'no such process': errno.ESRCH,
+           'the process maps no page there': errno.EFAULT}
 
 # The largest answer that there can be takes some 450 MB.
 LIMIT = 512 << 20
@@ -185,7 +186,7 @@ def check(report: Any, source: str) -> Report:
     if 'error' in report:
         error = _said(report['error'], 200)
         raise Failure(f"{source}: {_said(report.get('query'), 127)}: {error}",
-                      errno.ENXIO if error == _NO_PAGE else errno.EIO)
+                      _ERRORS.get(error, errno.EIO))
     fault = next(_faults(report), None)
     if fault:
         raise Failure(f'{source}: not a whole report: {fault}')

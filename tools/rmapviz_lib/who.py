@@ -4,7 +4,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, \
     NamedTuple, Optional, Tuple
 
 from . import people, place
-from .ask import NoPage, Source
+from .ask import Source
 from .failure import Failure
 from .proc import PAGE, Proc
 from .report import Report
@@ -47,11 +47,12 @@ class Who:
         where = f'process {pid} at {hexa(address)}'
         try:
             report = self.source.ask(f'pid {pid} {hexa(address)}')
-        except NoPage:
-            if not self.source.live:
+        except Failure as failure:
+            if not failure.unmapped:
                 raise
             return Found(where, address, None,
-                         place.absent(self.proc, pid, address))
+                         place.absent(self.proc, pid, address)
+                         if self.source.live else place.ABSENT)
         return self._told(where, address, report)
 
     def of_areas(self, pid: int, name: str, limit: int) -> List[Found]:
