@@ -48,6 +48,14 @@ def series(request: pytest.FixtureRequest) -> str:
     return chosen
 
 
+@pytest.fixture(scope='module')
+def served(series: str) -> str:
+    """The kernel, if a server of the Debian system can listen on it."""
+    if 'CONFIG_INET=y' not in vm.config(series):
+        pytest.skip(f'the kernel of {series} has no TCP/IP for a server')
+    return series
+
+
 @pytest.fixture
 def guest(request: pytest.FixtureRequest, series: str) -> Guest:
     """The guest of that kernel and of this file's MACHINE, without actors."""

@@ -19,11 +19,11 @@ COMMAND = f'{debian.TOOLS}/rmapviz'
 
 
 @pytest.fixture(scope='module')
-def system(series: str, tmp_path_factory: pytest.TempPathFactory
+def system(served: str, tmp_path_factory: pytest.TempPathFactory
            ) -> Iterator[Guest]:
     """With a server, whose processes are quiet."""
     directory: Path = tmp_path_factory.mktemp('tools')
-    with debian.with_tools(series, directory) as running:
+    with debian.with_tools(served, directory) as running:
         running.check(f'echo 0 >{KSM}/sleep_millisecs; '
                       f'echo 1000 >{KSM}/pages_to_scan')
         for function in stories.FUNCTIONS:

@@ -29,11 +29,11 @@ EPERM_SHELL = '/usr/bin/setpriv --bounding-set -sys_admin'
 
 
 @pytest.fixture(scope='module')
-def system(series: str, tmp_path_factory: pytest.TempPathFactory
+def system(served: str, tmp_path_factory: pytest.TempPathFactory
            ) -> Iterator[Guest]:
     """The machine of somebody with problems."""
     directory: Path = tmp_path_factory.mktemp('tools')
-    with debian.with_tools(series, directory, APPEND) as running:
+    with debian.with_tools(served, directory, APPEND) as running:
         yield running
 
 

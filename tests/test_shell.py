@@ -23,10 +23,10 @@ PROMPT = b'root@debian:~# '
 
 
 @pytest.fixture(scope='module')
-def system(series: str) -> Iterator[Guest]:
+def system(served: str) -> Iterator[Guest]:
     """A guest that has gone on with a Debian system of its kernel's suite."""
-    with Guest(series, append=debian.APPEND,
-               extra_args=debian.arguments(series)) as running:
+    with Guest(served, append=debian.APPEND,
+               extra_args=debian.arguments(served)) as running:
         running.wait_for('[ $(pgrep -c apache2) -gt 5 ]')
         yield running
         assert not running.kernel_complaints()
