@@ -24,6 +24,9 @@ ALARMING = (
     'BUG: Bad page state in process ask  pfn:1d2f3',
     'refcount_t: underflow; use-after-free.',
 )
+CGROUP_FULL = (
+    'hog invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0',
+    'Call Trace:', '%s', 'Memory cgroup out of memory: Killed process 9 (hog)')
 HARMLESS = (
     'rmapviz: loading out-of-tree module taints kernel.',
     'Spectre V2 : WARNING: Unprivileged eBPF is enabled',
@@ -42,6 +45,16 @@ def test_a_line_that_means_trouble_is_a_complaint(line: str) -> None:
 def test_a_line_that_means_nothing_is_no_complaint(line: str) -> None:
     """Some CPUs are warned of at boot."""
     assert complaints(f'[    1.0] {line}\n') == []
+
+
+@pytest.mark.parametrize('line, number', [
+    ('memory: usage 16384kB, limit 16384kB, failcnt 9', 0),
+    ('BUG: KASAN: use-after-free in rv_walk+0x12/0x80 [rmapviz]', 1)])
+def test_a_full_cgroup_is_no_complaint_but_what_comes_amidst_is(
+        line: str, number: int) -> None:
+    """Another CPU goes on while one tells who is killed."""
+    log = '\n'.join(CGROUP_FULL) % line
+    assert len(complaints(log)) == number
 
 
 def failing(calls: List[str]) -> Once[int]:
