@@ -94,7 +94,8 @@ debug_kernels = $(or $(KERNEL),$(patsubst tests/vm/debug-%.config,%,\
 space := $() $()
 test-debug: $(debug_kernels:%=prepare-%-debug) ## all of a kernel's tests with one that has KASAN, lockdep and the like, or: make test-debug KERNEL=7.3
 	@$(MAKE) --no-print-directory test KERNEL='$(debug_kernels:%=%-debug)' \
-		K='$(subst $(space), or ,$(strip $(debug_kernels:%=%-debug)))'
+		K='$(if $(K),($(K)) and )($(subst $(space), or ,$(strip \
+		$(debug_kernels:%=%-debug))))'
 
 flavours = $(or $(KERNEL),$(kernels:%=%-generic) 6.1-rt 6.12-rt 7.3-rt)
 

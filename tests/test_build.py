@@ -105,9 +105,11 @@ def test_a_kernel_without_what_it_needs_is_told_in_one_line(
     assert done.returncode and ' CC ' not in done.stdout, done.stdout
 
 
-def test_a_kernel_that_is_too_old_is_refused(headers: Headers) -> None:
-    """Linux 5.9."""
-    done = headers.make(*headers.of_version(5, 9))
+@pytest.mark.parametrize('minor', (9, 16, 18))
+def test_a_kernel_that_it_does_not_support_is_refused(headers: Headers,
+                                                      minor: int) -> None:
+    """Too old, or of those that have folios by half."""
+    done = headers.make(*headers.of_version(5, minor))
     assert '#error "rmapviz supports' in done.stdout, done.stdout
     assert done.returncode
 
