@@ -13,7 +13,7 @@ import pytest
 from rvtest import vm
 from rvtest.guest import Guest, Result
 from rvtest.report import Report, parse
-from rvtest.scene import FILE, Scene
+from rvtest.scene import FAMILIES, FILE, SURVEY, Scene
 from rvtest.stage import Stage
 from stories import slug
 
@@ -168,6 +168,35 @@ def test_a_question_is_answered_as_before_when_memory_is_back(tried: Tried
                                                               ) -> None:
     """And no page has a reference too many."""
     assert steady(tried.after) == steady(tried.before)
+
+
+READ_ALL = (
+    'for n in $(seq {many}); do echo $n >{parameters}/nth; '
+    'cat {listing} >/tmp/said 2>/tmp/why; status=$?; '
+    'read failed <{parameters}/failed; echo 0 >{parameters}/nth; '
+    '[ $failed = 1 ] || break; '
+    'echo "$status $(wc -l </tmp/said) $(cat /tmp/why)"; done')
+
+
+@pytest.mark.parametrize('listing', [SURVEY, FAMILIES],
+                         ids=['survey', 'families'])
+def test_a_listing_is_whole_or_enomem_whichever_allocation_fails(
+        short: Scene, listing: str, note: Note) -> None:
+    """It does not end early as if there were no more."""
+    guest = short.guest
+    if vm.is_debug(guest.series):
+        pytest.skip('what lets the debug kernel fail asks questions only')
+    whole = len(guest.check(f'cat {listing}').splitlines())
+    said = guest.check(READ_ALL.format(
+        many=MANY, parameters=PARAMETERS, listing=listing), 300)
+    tries = [line.split(' ', 2) for line in said.splitlines()]
+    refused = [why for status, _, why in tries if status != '0']
+    note(f'{len(tries)} allocations, {len(refused)} of them ENOMEM')
+    assert refused and len(tries) < MANY
+    assert [why for why in refused if 'Cannot allocate memory' not in why] \
+        == []
+    assert [lines for status, lines, _ in tries
+            if status == '0' and int(lines) < whole * 0.9] == []
 
 
 class Left(NamedTuple):
