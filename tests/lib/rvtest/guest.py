@@ -148,11 +148,10 @@ class Guest:
         self._log = self._dir / 'console'
         self._channel: Optional[socket.socket] = None
         self._received = b''
+        quiet = _SILENT if series.endswith('-rt') else _QUIET
         command = qemu_command(series, memory_mb, 1 if icount else cpus,
-                               f'{_QUIET} {append}'
-                               if not series.endswith('-rt')
-                               else f'{_SILENT} {append}', icount, parallel,
-                               cpu)
+                               f'rmapviz.port {quiet} {append}', icount,
+                               parallel, cpu)
         # stderr in a file: a pipe that nobody reads would block QEMU
         self._stderr = open(self._dir / 'stderr', 'w+', encoding='utf-8')
         self._qemu = subprocess.Popen(
