@@ -33,10 +33,11 @@
 
 #include "errname.h"
 
-#define DEBUGFS "/sys/kernel/debug/"
-#define MEMORY	"/sys/devices/system/memory/"
-#define CPU1	"/sys/devices/system/cpu/cpu1/online"
-#define CGROUP	"/tmp/cgroup/storm"
+#define DEBUGFS	 "/sys/kernel/debug/"
+#define MEMORY	 "/sys/devices/system/memory/"
+#define CPU1	 "/sys/devices/system/cpu/cpu1/online"
+#define CGROUP	 "/tmp/cgroup/storm"
+#define UNPOISON DEBUGFS "hwpoison/unpoison-pfn"
 
 #define PAGE	4096UL
 #define HUGE	(512 * PAGE)
@@ -45,6 +46,8 @@
 #define ASKERS	3
 #define REGIONS 6
 #define ANSWERS 48
+
+#define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
 enum kind { ANON, PRIVATE, SHARED, SHMEM, LARGE, HUGETLB };
 
@@ -70,6 +73,18 @@ struct common {
 	unsigned long failed[64];
 };
 
+/* What is counted beside the deeds: parts of them, and listings. */
+enum more {
+	UNPOISONED,
+	OFFLINED,
+	SURVEY,
+	FAMILIES,
+	ADVICE,
+};
+
+/* A deed that is too rare, or harms too much, to be done each time. */
+#define NOT_NOW 1
+
 static struct common *common;
 static struct region regions[REGIONS];
 static const char *dir;
@@ -81,6 +96,17 @@ static unsigned long pick(unsigned long n)
 {
 	return n ? rand_r(&seed) % n : 0;
 }
+
+static void count(int deed, int err)
+{
+	if (err == NOT_NOW)
+		return;
+	__atomic_fetch_add(&common->done[deed], 1, __ATOMIC_RELAXED);
+	if (err)
+		__atomic_fetch_add(&common->failed[deed], 1, __ATOMIC_RELAXED);
+}
+
+static void count_more(int more, int err);
 
 static int put(const char *path, const char *text)
 {
@@ -176,30 +202,37 @@ static char *part(size_t *len)
 	return r->at ? r->at + first * PAGE : NULL;
 }
 
+/* Old C libraries have no names for the last ones. */
+static const struct {
+	const char *name;
+	int advice;
+} advices[] = {
+	{ "normal", MADV_NORMAL },
+	{ "random", MADV_RANDOM },
+	{ "sequential", MADV_SEQUENTIAL },
+	{ "dontneed", MADV_DONTNEED },
+	{ "free", MADV_FREE },
+	{ "remove", MADV_REMOVE },
+	{ "mergeable", MADV_MERGEABLE },
+	{ "unmergeable", MADV_UNMERGEABLE },
+	{ "hugepage", MADV_HUGEPAGE },
+	{ "nohugepage", MADV_NOHUGEPAGE },
+	{ "cold", 20 },
+	{ "pageout", 21 },
+	{ "populate-read", 22 },
+	{ "populate-write", 23 },
+	{ "collapse", 25 },
+};
+
 static int do_madvise(void)
 {
-	/* old C libraries have no names for the last ones */
-	static const int advice[] = {
-		MADV_NORMAL,
-		MADV_RANDOM,
-		MADV_SEQUENTIAL,
-		MADV_DONTNEED,
-		MADV_FREE,
-		MADV_REMOVE,
-		MADV_MERGEABLE,
-		MADV_UNMERGEABLE,
-		MADV_HUGEPAGE,
-		MADV_NOHUGEPAGE,
-		20 /* COLD */,
-		21 /* PAGEOUT */,
-		22 /* POPULATE_READ */,
-		23 /* POPULATE_WRITE */,
-		25 /* COLLAPSE */,
-	};
+	int i = pick(COUNT(advices)), err;
 	size_t len;
 	char *at = part(&len);
 
-	return madvise(at, len, advice[pick(sizeof(advice) / sizeof(*advice))]);
+	err = madvise(at, len, advices[i].advice);
+	count_more(ADVICE + i, err);
+	return err;
 }
 
 static int do_mprotect(void)
@@ -256,8 +289,8 @@ static int do_soft_offline(void)
 {
 	struct region *r = &regions[ANON];
 
-	if (pick(50))
-		return 0;
+	if (pick(8))
+		return NOT_NOW;
 	return madvise(r->at + pick(r->pages) * PAGE, PAGE, 101);
 }
 
@@ -331,7 +364,7 @@ static int do_exceed(void)
 	pid_t child;
 
 	if (pick(40))
-		return 0;
+		return NOT_NOW;
 	child = fork();
 	if (!child) {
 		char *at = mmap(NULL, 64 << 20, PROT_READ | PROT_WRITE,
@@ -385,6 +418,7 @@ static int sys_block(void)
 	snprintf(path, sizeof(path), MEMORY "memory%lu/state",
 		 blocks / 2 + pick(blocks / 2));
 	err = put(path, "offline");
+	count_more(OFFLINED, err);
 	usleep(pick(200000));
 	return put(path, "online_movable") || err ? -1 : 0;
 }
@@ -439,23 +473,39 @@ static int sys_module(void)
 	return err ? err : run("insmod /rmapviz.ko");
 }
 
+static unsigned long pfn_of(const char *at)
+{
+	unsigned long entry = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	if (pread(fd, &entry, sizeof(entry),
+		  (unsigned long)at / PAGE * sizeof(entry)) != sizeof(entry))
+		entry = 0;
+	close(fd);
+	return entry >> 63 ? entry & ((1UL << 55) - 1) : 0;
+}
+
 static int sys_poison(void)
 {
 	char *at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	unsigned long pfn = at == MAP_FAILED ? 0 : pfn_of(at);
+	char text[24];
 	int err;
 
-	if (pick(20))
-		return munmap(at, PAGE);
 	err = madvise(at, PAGE, 100 /* HWPOISON */);
 	munmap(at, PAGE);
+	if (!err && pfn && pick(4)) {
+		snprintf(text, sizeof(text), "%#lx", pfn);
+		count_more(UNPOISONED, put(UNPOISON, text));
+	}
 	return err;
 }
 
 static int sys_swap(void)
 {
-	if (pick(10))
-		return 0;
+	if (pick(2))
+		return NOT_NOW;
 	return run("swapoff /dev/vdb; swapon /dev/vdb");
 }
 
@@ -480,6 +530,11 @@ static const char *const words[] = {
 	" json folio verify",
 };
 
+/* The ways to name a page by its frame. */
+static const char *const pages[] = {
+	"%#lx%s", "%lu%s", "pfn %#lx%s", "pfn:%lx%s", "phys %#lx000%s",
+};
+
 static void compose(char *line, size_t size)
 {
 	int worker = pick(WORKERS);
@@ -489,7 +544,8 @@ static void compose(char *line, size_t size)
 
 	switch (pick(4)) {
 	case 0:
-		snprintf(line, size, "%#lx%s", pick(blocks * BLOCK), more);
+		snprintf(line, size, pages[pick(COUNT(pages))],
+			 pick(blocks * BLOCK), more);
 		break;
 	case 1:
 		more = words[pick(FOR_PROCESSES)];
@@ -522,6 +578,24 @@ static void keep(const char *answer, size_t len)
 	close(fd);
 }
 
+/* Every line of a listing has as many words as its heading. */
+static bool is_table(const char *text, size_t len)
+{
+	size_t words = 0, wanted = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] > ' ' && (!i || text[i - 1] <= ' '))
+			words++;
+		if (text[i] != '\n')
+			continue;
+		wanted = wanted ? wanted : words;
+		if (words != wanted)
+			return false;
+		words = 0;
+	}
+	return wanted && !words;
+}
+
 /* Zero or an errno. */
 static int ask(const char *name, const char *line)
 {
@@ -542,6 +616,8 @@ static int ask(const char *name, const char *line)
 	close(fd);
 	if (!err && line && strstr(line, "json"))
 		keep(answer, len);
+	if (!err && !line && len < sizeof(answer) && !is_table(answer, len))
+		err = EBADMSG;
 	return err;
 }
 
@@ -551,14 +627,16 @@ static void ask_on(void)
 	int err;
 
 	while (!common->over) {
-		while (common->hush)
+		while (common->hush && !common->over)
 			usleep(1000);
 		switch (pick(24)) {
 		case 0:
 			err = ask(DEBUGFS "rmapviz_survey", NULL);
+			count_more(SURVEY, err);
 			break;
 		case 1:
 			err = ask(DEBUGFS "rmapviz_families", NULL);
+			count_more(FAMILIES, err);
 			break;
 		default:
 			compose(line, sizeof(line));
@@ -609,13 +687,16 @@ static const struct deed to_system[] = {
 	{ "poison", sys_poison },   { "swap", sys_swap },
 };
 
-#define COUNT(array) (sizeof(array) / sizeof(*(array)))
+static const char *const more_names[ADVICE] = {
+	[UNPOISONED] = "unpoison",
+	[OFFLINED] = "offline",
+	[SURVEY] = "survey",
+	[FAMILIES] = "families",
+};
 
-static void count(int deed, int err)
+static void count_more(int more, int err)
 {
-	__atomic_fetch_add(&common->done[deed], 1, __ATOMIC_RELAXED);
-	if (err)
-		__atomic_fetch_add(&common->failed[deed], 1, __ATOMIC_RELAXED);
+	count(COUNT(to_memory) + COUNT(to_system) + more, err);
 }
 
 static void work(int self)
@@ -632,8 +713,15 @@ static void work(int self)
 	}
 }
 
+static void survive(int signal)
+{
+	(void)signal;
+}
+
 static void work_on_system(void)
 {
+	/* poisoned memory is its own; what is ignored would be forced on it */
+	signal(SIGBUS, survive);
 	while (!common->over) {
 		int deed = pick(COUNT(to_system));
 
@@ -681,11 +769,24 @@ static void watch(int seconds)
 		;
 }
 
-static void say(const struct deed *deeds, int n, int first)
+static void say(const char *name, int deed)
 {
-	for (int i = 0; i < n; i++)
-		printf("did %s %lu %lu\n", deeds[i].name,
-		       common->done[first + i], common->failed[first + i]);
+	printf("did %s %lu %lu\n", name, common->done[deed],
+	       common->failed[deed]);
+}
+
+static void say_all(void)
+{
+	int deed = 0;
+
+	for (size_t i = 0; i < COUNT(to_memory); i++)
+		say(to_memory[i].name, deed++);
+	for (size_t i = 0; i < COUNT(to_system); i++)
+		say(to_system[i].name, deed++);
+	for (size_t i = 0; i < ADVICE; i++)
+		say(more_names[i], deed++);
+	for (size_t i = 0; i < COUNT(advices); i++)
+		say(advices[i].name, deed++);
 }
 
 int main(int argc, char *argv[])
@@ -708,8 +809,7 @@ int main(int argc, char *argv[])
 		return 1;
 	}
 	watch(atoi(argv[1]));
-	say(to_memory, COUNT(to_memory), 0);
-	say(to_system, COUNT(to_system), COUNT(to_memory));
+	say_all();
 	for (int i = 0; i < 256; i++)
 		if (common->asked[i])
 			printf("asked %s %lu\n", i ? errname(i) : "ok",
