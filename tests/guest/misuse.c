@@ -8,7 +8,7 @@
  * that inherited one, and in threads that share one.  Each must end as docs/
  * report.md says: what a read-write descriptor gives are the bytes of the answer
  * to its own last question, what others give begin like an answer to the last
- * question of all, and what is refused changes nothing.
+ * question of all, listings are text, and what is refused changes nothing.
  *
  * It prints what was done how often.  What is wrong is told, with status 1.
  */
@@ -34,6 +34,8 @@
 #define RMAPVIZ	  "/sys/kernel/debug/rmapviz"
 #define ANSWER	  "/sys/kernel/debug/rmapviz_answer"
 #define PARAMETER "/sys/module/rmapviz/parameters/query"
+#define SURVEY	  "/sys/kernel/debug/rmapviz_survey"
+#define FAMILIES  "/sys/kernel/debug/rmapviz_families"
 
 #define PAGE	  4096UL
 #define LARGEST	  (64 * 1024UL)
@@ -47,6 +49,7 @@ enum kind {
 	DEAF,  /* for writing only */
 	LAST,  /* for reading only, and rmapviz_answer */
 	PARAM, /* the parameter: the last question itself */
+	LIST,  /* rmapviz_survey, rmapviz_families: whatever there is */
 	KINDS,
 };
 
@@ -122,7 +125,7 @@ struct description {
 	size_t len;
 };
 
-#define FILES 12
+#define FILES 14
 static struct description files[FILES];
 
 /**
@@ -284,6 +287,8 @@ static const struct {
 	{ RMAPVIZ, O_RDONLY, LAST },
 	{ ANSWER, O_RDONLY, LAST },
 	{ PARAMETER, O_RDWR, PARAM },
+	{ SURVEY, O_RDONLY, LIST },
+	{ FAMILIES, O_RDONLY | O_NONBLOCK, LIST },
 };
 
 static void open_file(struct description *d)
@@ -368,6 +373,10 @@ static void choose(struct act *a)
 	a->verb = choose_verb();
 	/* the parameter is a file of sysfs, of which this knows only that */
 	if (a->d->kind == PARAM && a->verb != READ_ALL && a->verb != REOPEN)
+		a->verb = WRITE;
+	/* of one that can only be read, and has no places to write to */
+	if (a->d->kind == LIST && (a->verb == PWRITE || a->verb == SPLICE_TO ||
+				   a->verb == SENDFILE_TO || a->verb == SHARE))
 		a->verb = WRITE;
 	a->off = choose_offset(a->d);
 	a->whence = chance(4) ? SEEK_SET : chance(3);
@@ -635,6 +644,38 @@ static void check_splice(const struct act *a)
 		failed(a, EINVAL);
 }
 
+/* What is there changes; where a read has left off is the module's own. */
+static void check_list(const struct act *a)
+{
+	switch (a->verb) {
+	case WRITE:
+	case WRITEV:
+		return failed(a, EBADF);
+	case SPLICE_FROM:
+	case SENDFILE_FROM:
+		return a->err == EOVERFLOW ? (void)0 : failed(a, EINVAL);
+	case LSEEK:
+		if (a->whence == SEEK_END ||
+		    (a->whence == SEEK_SET && a->off < 0))
+			return failed(a, EINVAL);
+		if (a->whence == SEEK_SET && a->ret != a->off)
+			wrong("not where it was to be");
+		return;
+	default:
+		break;
+	}
+	if (a->verb == PREAD && a->off < 0)
+		return failed(a, EINVAL);
+	if (a->ret && a->bad && a->verb != READV)
+		return failed(a, EFAULT);
+	if (a->ret < 0 || a->ret > (ssize_t)a->len)
+		wrong("no read");
+	for (ssize_t i = 0; i < a->ret; i++)
+		if (a->data[i] != '\n' &&
+		    (a->data[i] < ' ' || a->data[i] > '~'))
+			wrong("byte %zd is %#x", i, a->data[i]);
+}
+
 static void check(const struct act *a)
 {
 	/* somebody had a lock for half a second */
@@ -642,6 +683,8 @@ static void check(const struct act *a)
 		again++;
 		return;
 	}
+	if (a->d->kind == LIST)
+		return check_list(a);
 	switch (a->verb) {
 	case READ:
 	case PREAD:
@@ -680,6 +723,9 @@ static void read_all(struct act *a)
 
 	if (a->d->kind == DEAF)
 		return;
+	/* there is more of it, and each byte takes a call */
+	if (a->d->kind == LIST)
+		piece += 500;
 	if (lseek(a->fd, 0, SEEK_SET))
 		wrong("lseek: %s", errname(errno));
 	while (len < LARGEST &&
@@ -693,8 +739,9 @@ static void read_all(struct act *a)
 		return check_param(a);
 	a->bad = false;
 	a->verb = READ;
+	a->len = len > a->len ? len : a->len;
 	check(a);
-	if (a->ret > 0 && a->data[a->ret - 1] != '\n')
+	if (len < LARGEST && a->ret > 0 && a->data[a->ret - 1] != '\n')
 		wrong("no newline ends what was read in pieces of %zu", piece);
 }
 
