@@ -29,9 +29,9 @@
 #error "rmapviz supports Linux 5.10 and later"
 #endif
 /* Folios come to rmap bit by bit there. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0) && \
-	LINUX_VERSION_CODE < KERNEL_VERSION(5, 19, 0)
-#error "rmapviz supports Linux up to 5.15, and 5.19 and later"
+#if LINUX_VERSION_CODE >> 8 >= KERNEL_VERSION(5, 16, 0) >> 8 && \
+	LINUX_VERSION_CODE >> 8 <= KERNEL_VERSION(5, 18, 0) >> 8
+#error "rmapviz supports Linux up to 5.15, or later than 5.18"
 #endif
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 4, 0) && defined(RV_SAY_UNTESTED)
 #pragma message("rmapviz was not tested with a kernel as new as this")
