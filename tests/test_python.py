@@ -80,6 +80,7 @@ def modules_of(packages: str) -> Set[str]:
 
 
 @pytest.mark.parametrize('script', ('tests/demo', 'tests/bench/run',
+                                    'tests/bench/others',
                                     'tests/vm/shell'))
 def test_a_script_needs_no_module_that_only_the_tests_install(script: str
                                                               ) -> None:

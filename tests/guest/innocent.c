@@ -6,7 +6,8 @@
  * others, or has N VMAs of one anon_vma.  It touches a page, maps one, and forks,
  * again and again, and prints for each how long that takes, on average and at
  * worst, in microseconds: while nobody else runs, while another process keeps a
- * CPU busy, and while that one asks about the page and the process instead.
+ * CPU busy, and while that one asks about the page and the process instead, or
+ * reads what there is of the whole machine.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -24,8 +25,10 @@
 #include "errname.h"
 #include "program.h"
 
-#define RMAPVIZ "/sys/kernel/debug/rmapviz"
-#define PAGE	4096UL
+#define RMAPVIZ	 "/sys/kernel/debug/rmapviz"
+#define SURVEY	 "/sys/kernel/debug/rmapviz_survey"
+#define FAMILIES "/sys/kernel/debug/rmapviz_families"
+#define PAGE	 4096UL
 
 /* Between two deeds, so that they do not wait for a CPU only. */
 #define PAUSE_US 200
@@ -65,11 +68,34 @@ static char *map(size_t pages, int flags)
 
 /* ---- who asks ---- */
 
-/* Without a question it is only busy. */
+/* Zero, or an errno. */
+static int read_all(const char *name)
+{
+	static char buffer[65536];
+	int fd = open(name, O_RDONLY), err;
+	ssize_t n;
+
+	if (fd < 0)
+		return errno;
+	while ((n = read(fd, buffer, sizeof(buffer))) > 0)
+		;
+	err = n < 0 ? errno : 0;
+	close(fd);
+	return err;
+}
+
+/* Zero, or an errno; without a question it is only busy. */
+static int ask(int fd, const char *query)
+{
+	if (*query == '/')
+		return read_all(query);
+	return *query && write(fd, query, strlen(query)) < 0 ? errno : 0;
+}
+
 static pid_t start_other(const char *query)
 {
 	pid_t parent = getpid(), child = fork();
-	int fd;
+	int fd, err;
 
 	if (child < 0)
 		die("fork");
@@ -79,11 +105,13 @@ static pid_t start_other(const char *query)
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	fd = *query ? open(RMAPVIZ, O_RDWR) : -1;
-	while (getppid() == parent)
-		if (*query && write(fd, query, strlen(query)) < 0)
-			shared->error = errno;
+	while (getppid() == parent) {
+		err = ask(fd, query);
+		if (err)
+			shared->error = err;
 		else
 			shared->answers++;
+	}
 	exit(0);
 }
 
@@ -244,5 +272,7 @@ int main(int argc, char *argv[])
 	}
 	snprintf(query, sizeof(query), "pid %d", getpid());
 	measure("pid", seconds, query);
+	measure("survey", seconds, SURVEY);
+	measure("families", seconds, FAMILIES);
 	return 0;
 }
