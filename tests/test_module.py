@@ -277,6 +277,9 @@ def test_an_answer_when_a_lock_becomes_free_meanwhile(contended: Contended
                                                       ) -> None:
     """Who has waited for it gets it."""
     guest = contended.scene.guest
+    if is_debug(guest.series):
+        pytest.skip('a debug kernel unloads who holds it for longer than a '
+                    'question waits')
     looks = guest.check(
         contended.hold(f'ask {contended.pfn} json >/tmp/late 2>&1')
         + f'; {UNTIL_IT_WAITS}; rmmod rmapviz_hold; wait $asker')
