@@ -105,6 +105,13 @@ def test_a_real_log_of_cma_gives_all_that_it_could_not_have(
     assert (found.first, found.pages) == (first, pages)
 
 
+def test_a_real_log_of_cma_on_6_1_names_no_page() -> None:
+    """A hash of an address is none."""
+    text = (DATA / 'cma/6.1').read_text()
+    assert 'is busy, retrying' in text
+    assert list(target.of_lines(text.splitlines())) == []
+
+
 def test_cma_that_has_not_said_how_many_pages_it_wants_gives_the_first(
         ) -> None:
     """Or has named more than there can be; and the next is another's."""
