@@ -39,13 +39,14 @@
 #define CGROUP	 "/tmp/cgroup/storm"
 #define UNPOISON DEBUGFS "hwpoison/unpoison-pfn"
 
-#define PAGE	4096UL
-#define HUGE	(512 * PAGE)
-#define BLOCK	32768UL /* frames in a block of memory */
-#define WORKERS 4
-#define ASKERS	3
-#define REGIONS 6
-#define ANSWERS 48
+#define PAGE	 4096UL
+#define HUGE	 (512 * PAGE)
+#define BLOCK	 32768UL /* frames in a block of memory */
+#define WORKERS	 4
+#define ASKERS	 3
+#define REGIONS	 6
+#define ANSWERS	 48
+#define PATIENCE 5 /* seconds for a block to be emptied */
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
@@ -409,7 +410,10 @@ static int sys_hugetlb(void)
 	return put("/proc/sys/vm/nr_hugepages", text);
 }
 
-/* Of the second half of memory, which is for what can be moved. */
+/*
+ * Of the second half of memory, which is for what can be moved.  While somebody
+ * holds a page of it the kernel tries again, for ever unless a signal comes.
+ */
 static int sys_block(void)
 {
 	char path[80];
@@ -417,7 +421,9 @@ static int sys_block(void)
 
 	snprintf(path, sizeof(path), MEMORY "memory%lu/state",
 		 blocks / 2 + pick(blocks / 2));
+	alarm(PATIENCE);
 	err = put(path, "offline");
+	alarm(0);
 	count_more(OFFLINED, err);
 	usleep(pick(200000));
 	return put(path, "online_movable") || err ? -1 : 0;
@@ -722,6 +728,7 @@ static void work_on_system(void)
 {
 	/* poisoned memory is its own; what is ignored would be forced on it */
 	signal(SIGBUS, survive);
+	signal(SIGALRM, survive);
 	while (!common->over) {
 		int deed = pick(COUNT(to_system));
 
