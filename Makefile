@@ -106,12 +106,14 @@ test-flavours: ## pages, families and a storm with Debian's generic and rt kerne
 # The two kernels that are documented; make bench KERNEL=6.12 shows others.
 bench_kernels = $(or $(KERNEL),6.1 7.3)
 
-bench: need-run ## what questions cost, in instructions: docs/performance.md; SIZE=1000x1000: each era's experiment
+bench: need-run ## what questions cost and others wait, in instructions: docs/performance.md, docs/others.md; SIZE=1000x1000: each era's experiment
 	@mkdir -p build
 	@set -e; for k in $(bench_kernels); do tests/vm/build $$k; \
 		tests/vm/initramfs $$k; done
 	@tests/bench/eras $(if $(SIZE),--size $(SIZE)) --json build/eras.json \
 		$(lastword $(bench_kernels))
+	@$(if $(SIZE),:,tests/bench/others --json build/others.json \
+		$(if $(KERNEL),,--document docs/others.md) $(bench_kernels))
 	@$(if $(SIZE),:,tests/bench/run --json build/bench.json \
 		$(if $(KERNEL),,--document docs/performance.md) $(bench_kernels))
 
