@@ -19,6 +19,7 @@ from rvtest.guest import Guest
 from rvtest.machine import Machine
 from rvtest.report import Report, faults, parse
 from rvtest.stage import Stage
+from stories import version
 
 SEED = int(os.environ.get('STORM_SEED', '14'))
 KERNELS = vm.newest_unless_named
@@ -102,11 +103,10 @@ LONG = 300
 
 def not_there(series: str) -> Set[str]:
     """What the kernel does not know."""
-    major, minor = map(int, series.split('-')[0].split('.'))
     since = {'populate-read': (5, 14), 'populate-write': (5, 14),
              'collapse': (6, 1)}
     missing = {name for name, first in since.items()
-               if (major, minor) < first}
+               if version(series) < first}
     config = vm.config(series)
     if 'CONFIG_MEMORY_FAILURE=y' not in config:
         missing |= {'soft-offline', 'poison', 'unpoison'}
