@@ -12,7 +12,7 @@ from typing import Callable, Iterator, List, NamedTuple, Set, Tuple
 
 import pytest
 
-from rvtest import kpage, vm
+from rvtest import blocks, kpage, vm
 from rvtest.guest import Guest
 from rvtest.machine import Machine
 from rvtest.report import PageMapping, Report, page_mappings
@@ -28,7 +28,6 @@ GIGANTIC = 512 * 512
 PMEM = [(512 << 20 >> 12) + 4096, (512 << 20 >> 12) + 16383,
         (768 << 20 >> 12) + 4096, (768 << 20 >> 12) + 32767]
 PMEM_DRIVERS = ('libnvdimm', 'nd_btt', 'nd_pmem', 'nd_e820')
-BLOCK = '/sys/devices/system/memory'
 # flags that no page of a driver has; "mmap" of 5.10 is none to go by
 SAID = {'nopage', 'zero', 'ksm', 'huge', 'slab', 'pgtable', 'buddy',
         'offline', 'reserved', 'anon', 'lru'}
@@ -327,17 +326,15 @@ def block(guest: Guest) -> Iterator[range]:
     """The frames of a block of memory that is switched off.
 
     No test of a gigantic page can come after this one: a block takes a free
-    one with it, and waits for ever for one that is in use.
+    one with it, and cannot be emptied of one that is in use.
     """
     guest.check('rm -f /giant/page; echo 0 >/sys/kernel/mm/hugepages/'
                 'hugepages-1048576kB/nr_hugepages')
-    size = int(guest.check(f'cat {BLOCK}/block_size_bytes'), 16) >> 12
-    names = guest.check(f'cd {BLOCK}; ls -d memory*').split()
+    names = guest.check(f'cd {blocks.BLOCKS}; ls -d memory*').split()
     for number in sorted((int(name[6:]) for name in names), reverse=True):
-        state = f'{BLOCK}/memory{number}/state'
-        if not guest.run(f'echo offline >{state}').status:
-            yield range(number * size, (number + 1) * size)
-            guest.check(f'echo online >{state}')
+        if blocks.offline(guest, number):
+            yield range(number * blocks.FRAMES, (number + 1) * blocks.FRAMES)
+            guest.check(f'echo online >{blocks.state_of(number)}')
             return
     pytest.skip('no block of memory can be switched off')
 

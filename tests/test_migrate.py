@@ -12,7 +12,7 @@ import pytest
 
 import stories
 from rmapviz_lib import target
-from rvtest import kpage, vm
+from rvtest import blocks, kpage, vm
 from rvtest.disk import disk_waits, impatient_writeback
 from rvtest.guest import Guest
 from rvtest.machine import Machine
@@ -37,7 +37,6 @@ MACHINE = Machine(
                '-numa', 'node,memdev=far'),
     disks=True, prepare=stories.prepare)
 
-BLOCKS = '/sys/devices/system/memory'
 SYSCTL = '/proc/sys/vm/compact_unevictable_allowed'
 Said = Tuple[str, List[str]]
 Note = Callable[[str], None]
@@ -55,19 +54,16 @@ def first_line(scene: Scene, pfn: int) -> str:
 
 # ------------------------------------------------ its memory goes offline --
 
-BLOCK = 32768   # frames in a block of memory
-
-
-def block_of(guest: Guest, pfn: int) -> str:
-    """The directory of the block that a frame is in, if it can be emptied.
+def state_of(guest: Guest, pfn: int) -> str:
+    """The state of the block that a frame is in, if it can be emptied.
 
     Some have memory that was reserved at boot.  What was emptied is the last
     to be used again, so one node is not enough for all tests.
     """
-    first = pfn // BLOCK * BLOCK
-    if kpage.any_reserved(guest, first, BLOCK):
-        pytest.skip(f'block {pfn // BLOCK} has memory reserved at boot')
-    return f'{BLOCKS}/memory{pfn // BLOCK}'
+    number = pfn // blocks.FRAMES
+    if blocks.any_reserved(guest, number):
+        pytest.skip(f'block {number} has memory reserved at boot')
+    return blocks.state_of(number)
 
 
 def go_offline(guest: Guest, pfn: int, look: Callable[[], object],
@@ -75,11 +71,11 @@ def go_offline(guest: Guest, pfn: int, look: Callable[[], object],
     """Look on while the kernel tries to empty the block of a page; let the
     page go, and see the kernel succeed."""
     try:
-        block = block_of(guest, pfn)
+        state = state_of(guest, pfn)
     except pytest.skip.Exception:
         guest.check(release)
         raise
-    guest.check(f'echo offline >{block}/state & offliner=$!')
+    guest.check(f'echo offline >{state} & offliner=$!')
     try:
         try:
             look()
@@ -89,7 +85,7 @@ def go_offline(guest: Guest, pfn: int, look: Callable[[], object],
         guest.check('wait $offliner', 600)
     finally:
         guest.run(f'kill $offliner; wait $offliner; '
-                  f'echo online_movable >{block}/state; '
+                  f'echo online_movable >{state}; '
                   'echo 16 >/proc/sys/vm/nr_hugepages', 600)
 
 
@@ -152,7 +148,7 @@ def page_of_a_block_to_empty(scene: Scene) -> Tuple[int, int]:
                'P write M')
     for page in range(0, SPREAD, 8000):
         pfn = scene.pfn('P', 'M', page)
-        if not kpage.any_reserved(scene.guest, pfn // BLOCK * BLOCK, BLOCK):
+        if not blocks.any_reserved(scene.guest, pfn // blocks.FRAMES):
             return page, pfn
     pytest.skip('each block that P has has memory reserved at boot')
 
@@ -527,9 +523,8 @@ def unmovable_ones(scene: Scene) -> List[int]:
     scene.play('\n'.join(f'P read M {i * HUGE} 1' for i in range(TABLES)))
     guest.check('dmesg -c >/dev/null')
     for block in range(NODE // 2 // 128):
-        state = f'{BLOCKS}/memory{block}/state'
-        if not guest.run(f'echo offline >{state}', 300).status:
-            guest.check(f'echo online_kernel >{state}')
+        if blocks.offline(guest, block):
+            guest.check(f'echo online_kernel >{blocks.state_of(block)}')
     dumped = re.findall(r'pfn:(?:0x)?([0-9a-f]+)(?:(?!pfn:).)*?'
                         'page dumped because: unmovable page',
                         guest.check('dmesg'), re.DOTALL)

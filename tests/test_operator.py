@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
-from rvtest import debian, kpage, vm
+from rvtest import blocks, debian, vm
 from rvtest.guest import Guest, GuestError
 from rvtest.scene import Scene
 
@@ -21,8 +21,6 @@ KERNELS = vm.newest_kernel
 # taken offline; the rest, a little less than half, is rounded up to whole
 # blocks.
 APPEND = 'kernelcore=508M'
-BLOCKS = '/sys/devices/system/memory'
-BLOCK = 32768   # frames in one
 
 COMMAND = f'{debian.TOOLS}/rmapviz'
 EPERM_SHELL = '/usr/bin/setpriv --bounding-set -sys_admin'
@@ -111,7 +109,7 @@ def test_without_the_module_it_says_how_to_load_it(system: Guest) -> None:
 def log_of_offlining(system: Guest, pfn: int) -> str:
     """What the kernel prints where it tries in vain to empty the block of a
     page, until it was given a signal."""
-    state = f'{BLOCKS}/memory{pfn // BLOCK}/state'
+    state = blocks.state_of(pfn // blocks.FRAMES)
     system.check('dmesg -c >/dev/null')
     # it gives up at once where something else is in the way for a moment
     system.check(f'while :; do echo offline >{state}; sleep 1; done '
@@ -138,16 +136,16 @@ def page_to_empty(scene: Scene) -> Tuple[int, int]:
     """A page of P, and its frame, in a block that could go offline."""
     scene.play(f'P map M {SPREAD}\nP madvise M 0 {SPREAD} nohugepage\n'
                'P write M')
-    blocks = [int(name) for name in scene.guest.check(
-        f"grep -lx Movable {BLOCKS}/memory*/valid_zones | "
+    movable = [int(name) for name in scene.guest.check(
+        f"grep -lx Movable {blocks.BLOCKS}/memory*/valid_zones | "
         "sed 's/.*memory\\([0-9]*\\)\\/.*/\\1/'").split()]
-    free = [block for block in blocks
-            if not kpage.any_reserved(scene.guest, block * BLOCK, BLOCK)]
+    free = [block for block in movable
+            if not blocks.any_reserved(scene.guest, block)]
     for page in range(0, SPREAD, 500):
         pfn = scene.pfn('P', 'M', page)
-        if pfn // BLOCK in free:
+        if pfn // blocks.FRAMES in free:
             return page, pfn
-    pytest.fail(f'none of it is in {free}, of {blocks}')
+    pytest.fail(f'none of it is in {free}, of {movable}')
 
 
 def test_the_log_of_a_failed_offlining_leads_to_who_did_it(
@@ -235,11 +233,11 @@ def test_a_block_says_which_of_its_pages_stay(
         system: Guest, scene_: Scene) -> None:
     """By its name in /sys/devices/system/memory."""
     pfn = some_page(scene_, 'P map M 2\nP write M\nP vmsplice M 1', 1)
-    block = told(system, 'why', f'memory{pfn // BLOCK}', status=1)
+    block = told(system, 'why', f'memory{pfn // blocks.FRAMES}', status=1)
     assert pfn in [page['page']['pfn'] for page in block['stay']]
     assert block['free'] + block['movable'] + block['absent'] \
         + sum(1 << page['page']['order'] for page in block['stay']) \
-        == block['count'] == BLOCK
+        == block['count'] == blocks.FRAMES
 
 
 def test_a_closed_pipe_ends_it_quietly(system: Guest, scene_: Scene) -> None:

@@ -112,13 +112,6 @@ def kpageflags(guest: Guest, first: int = 0, count: int = 0) -> List[Flags]:
     return whole(_words(guest, '/proc/kpageflags', first, count))
 
 
-def any_reserved(guest: Guest, first: int, count: int) -> bool:
-    """Whether one of these frames was reserved at boot: a block of memory that
-    has one does not go offline."""
-    return any('reserved' in flags
-               for flags in kpageflags(guest, first, count))
-
-
 def kpagecount(guest: Guest, first: int = 0,
                count: int = 0) -> Tuple[int, ...]:
     """How often frames are mapped, all of them without a count."""

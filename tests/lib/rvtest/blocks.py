@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Blocks of memory, which a kernel can empty and switch off."""
+
+from __future__ import annotations
+
+from rvtest import kpage
+from rvtest.guest import Guest
+
+BLOCKS = '/sys/devices/system/memory'
+FRAMES = 32768      # in one
+
+
+def state_of(number: int) -> str:
+    """The file that says whether a block is in use, and changes it."""
+    return f'{BLOCKS}/memory{number}/state'
+
+
+def any_reserved(guest: Guest, number: int) -> bool:
+    """Whether a block has memory that was reserved at boot, and so is not
+    switched off."""
+    return any('reserved' in flags for flags in
+               kpage.kpageflags(guest, number * FRAMES, FRAMES))
+
+
+def offline(guest: Guest, number: int, seconds: int = 20) -> bool:
+    """Switch a block off, if the kernel can empty it in this time.
+
+    It tries for ever to move what is in use, until a signal comes.
+    """
+    return not guest.run(f"timeout {seconds} sh -c "
+                         f"'echo offline >{state_of(number)}'",
+                         seconds + 60).status
