@@ -5,6 +5,7 @@ In guests with a libc, python3, a web server and a database.
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
@@ -427,6 +428,25 @@ def test_a_process_that_there_is_not_is_said_in_a_line(system: Guest) -> None:
     for words in (['99999:1000'], ['--pid', '99999', '--vma', 'heap']):
         assert 'no process 99999' in one_line(
             said(system, 'who', *words, status=2))
+
+
+# ------------------------------------------------------------------ totals --
+
+def test_promtool_takes_the_totals_of_a_machine(system: Guest) -> None:
+    """It says nothing of them, of their names neither, but does of others."""
+    root = vm.made('tool-root', 'prometheus')
+
+    def check(metrics: str) -> Tuple[int, str]:
+        done = subprocess.run(
+            [vm.VM / 'in-root', root, 'promtool', 'check', 'metrics'],
+            input=metrics, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT)
+        return done.returncode, done.stdout
+
+    metrics = said(system, 'top', '--prometheus')
+    assert metrics.count('# TYPE rmapviz_') > 10
+    assert check(metrics) == (0, '')
+    assert check(metrics.replace('# HELP', '#'))[0] != 0
 
 
 # ------------------------------------------------------------------ watch --
