@@ -304,12 +304,16 @@ class Guest:
             raise GuestError(f'{command}: {answer["error"]["desc"]}')
         return answer['return']
 
-    def address_spaces(self) -> int:
+    def objects(self, cache: str) -> int:
         """How many the kernel has, dead ones that somebody keeps included."""
         # what is cached for each CPU would count as used
-        self.check('echo 1 >/sys/kernel/slab/mm_struct/shrink')
-        return int(self.check("sed -n 's/^mm_struct *//p' /proc/slabinfo")
+        self.check(f'echo 1 >/sys/kernel/slab/{cache}/shrink')
+        return int(self.check(f"sed -n 's/^{cache} *//p' /proc/slabinfo")
                    .split()[0])
+
+    def address_spaces(self) -> int:
+        """How many there are, as of objects."""
+        return self.objects('mm_struct')
 
     def console(self) -> str:
         """What came over the serial console so far."""
