@@ -1,9 +1,13 @@
-"""docs/history.md: what it shows is what a guest answers.
+"""docs/history.md, and make demo as a page: both show what a guest answers.
 
 All chapters of rvtest.tour are played, and each transcript in the document is
 compared with what came out; but for what differs from run to run.
 """
 
+import json
+import re
+import subprocess
+from pathlib import Path
 from typing import Dict, List
 
 import pytest
@@ -109,3 +113,30 @@ def test_a_document_that_breaks_a_mark_is_noticed() -> None:
     """Or its transcript would stay as it is for ever."""
     with pytest.raises(AssertionError, match='no end'):
         tour.blocks(document(OLD).replace('<!-- end -->', '<!- end -->'))
+
+
+# --------------------------------------------------------- demo as a page --
+
+# What becomes of whom, step by step.
+TOLD = [
+    {'parent': 'maps'},
+    {'parent': 'maps', 'child': 'maps'},
+    {'parent': 'maps', 'child': 'maps', 'grandchild': 'maps'},
+    {'parent': 'maps', 'child': 'visited', 'grandchild': 'maps'},
+    {'parent': '-', 'child': 'maps', 'grandchild': 'visited'},
+    {'parent': 'maps', 'grandchild': 'maps'}]
+
+
+def test_the_demo_tells_its_story_as_a_page(series: str, tmp_path: Path
+                                            ) -> None:
+    """Of what a guest answers at each step."""
+    html = tmp_path / 'story.html'
+    subprocess.run([vm.TOP / 'tests/demo', '--html', html, series], check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    data = re.search('type="application/json" id="data">(.*?)</script>',
+                     html.read_text(encoding='utf-8'), re.DOTALL)
+    assert data
+    steps = json.loads(data[1])
+    assert [{vma['who'].split()[0]: vma['result'] for vma in step['vmas']}
+            for step in steps] == TOLD
+    assert [bool(step['changes']) for step in steps] == [False] + [True] * 5
