@@ -95,8 +95,8 @@ def test_a_line_without_a_frame_gives_none(line: str) -> None:
 
 
 @pytest.mark.parametrize('log, first, pages', [
-    ('5.10', 0x2e800, 65536), ('7.2', 0x100000, 262144),
-    ('7.3', 0x100000, 262144)])
+    ('5.10', 0x2e800, 65536), ('6.12', 0xfc00, 65536),
+    ('7.2', 0x100000, 262144), ('7.3', 0x100000, 262144)])
 def test_a_real_log_of_cma_gives_all_that_it_could_not_have(
         log: str, first: int, pages: int) -> None:
     """The kernel names the first page; how many, it said before."""
