@@ -1,12 +1,15 @@
-"""Questions for which one allocation after the other fails.
+"""Questions for which one allocation after the other fails, and those whose
+asker is killed in one function after the other.
 
 tests/kmod/rmapviz_fail.c refuses the module memory.  A debug kernel can do
-that by itself, and to whatever the module calls as well.
+that by itself, and to whatever the module calls as well.  rmapviz_kill.c sends
+the signal.
 """
 
 import re
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple
+from typing import (Any, Callable, Dict, Iterator, List, NamedTuple, Tuple,
+                    TypeVar)
 
 import pytest
 
@@ -61,6 +64,7 @@ QUESTIONS = (
     'pid {pid}', 'pid {pid} ' + AT, 'pid {pid} brief', '0', 'phys 0x1000')
 
 Note = Callable[[str], None]
+T = TypeVar('T')
 
 
 class Try(NamedTuple):
@@ -213,6 +217,15 @@ class Left(NamedTuple):
     memory: str             # of the module's, in vmallocinfo
 
 
+def remains(guest: Guest, before: Dict[str, int]
+            ) -> Tuple[Dict[str, int], Result, str]:
+    """As in Left."""
+    unmounted = guest.run(f'umount {DISK}')
+    return ({cache: guest.objects(cache) - count
+             for cache, count in before.items()}, unmounted,
+            guest.run(r'grep "\[rmapviz]" /proc/vmallocinfo').output)
+
+
 def ask_and_leave(guest: Guest) -> Left:
     """Refuse memory to all questions about a crowd, and let it go."""
     guest.check(f'mkdir -p {DISK}; mount -t tmpfs fs {DISK}')
@@ -222,23 +235,26 @@ def ask_and_leave(guest: Guest) -> Left:
                     .replace('forkmany 12', 'forkmany 60'))
         for question in QUESTIONS:
             try_all(scene, spelled(scene, question))
-    unmounted = guest.run(f'umount {DISK}')
-    return Left({cache: guest.objects(cache) - count
-                 for cache, count in before.items()}, unmounted,
-                guest.run(r'grep "\[rmapviz]" /proc/vmallocinfo').output)
+    return Left(*remains(guest, before))
 
 
-@pytest.fixture
-def left(stage: Stage) -> Left:
+def record(stage: Stage, what: str, look: Callable[[Guest], T]) -> T:
     """Seen once; there is no actor but the crowd."""
-    def look() -> Left:
+    def tidy() -> T:
         try:
-            return ask_and_leave(stage.guest)
+            return look(stage.guest)
         finally:
             if not stage.guest.broken:
                 stage.guest.run(f'umount {DISK}')
 
-    return stage.record('a crowd that was asked about without memory', look)
+    return stage.record(what, tidy)
+
+
+@pytest.fixture
+def left(stage: Stage) -> Left:
+    """What is left of questions without memory."""
+    return record(stage, 'a crowd that was asked about without memory',
+                  ask_and_leave)
 
 
 @pytest.mark.parametrize('cache', CACHES)
@@ -270,3 +286,88 @@ def test_the_file_cannot_be_opened_without_memory(short: Scene) -> None:
     guest.check(f'echo 0 >{PARAMETERS}/nth')
     assert status and 'memory' in output
     guest.check(f'(exec 3<>{FILE})')
+
+
+# ---------------------------------------------- who asks is killed anywhere --
+
+KILL = '/sys/module/rmapviz_kill/parameters'
+
+# Each is asked until one calls the function.
+ASK = ("ask '{M} verify'", "ask 'pid {pid} json'", "ask '{F} verify json'",
+       "ask '{H} folio'", "ask 'pid {pid} " + AT + " brief'", "ask '0 ptrs'",
+       f'cat {SURVEY}', f'cat {FAMILIES}')
+KILL_IN_ALL = (
+    r"for f in $(sed -n '/\.cold\|__SCT__/d; "
+    r"s/.* [tT] \([^ ]*\)\t\[rmapviz]$/\1/p' /proc/kallsyms); do "
+    'echo rmapviz:$f >{parameters}/symbol || continue; {asks}; '
+    'echo $f -; done 2>/dev/null')
+KILLED = ('{command} >/dev/null; s=$?; read k <{parameters}/killed; '
+          '[ $k = N ] || {{ echo $f $s; continue; }}')
+
+
+class Killed(NamedTuple):
+    """What came of who asked, and what there is then."""
+
+    status: Dict[str, str]      # by function; - if nobody called it
+    before: List[Report]
+    after: List[Report]
+    kept: Dict[str, int]
+    unmounted: Result
+    memory: str
+
+
+def kill_in_all(scene: Scene) -> Dict[str, str]:
+    """Have who asks killed in each function of the module."""
+    asks = '; '.join(KILLED.format(command=spelled(scene, command),
+                                   parameters=KILL) for command in ASK)
+    said = scene.guest.check(
+        KILL_IN_ALL.format(parameters=KILL, asks=asks), 300)
+    return dict(line.split(' ') for line in said.splitlines())
+
+
+def kill_and_leave(guest: Guest) -> Killed:
+    """Do that with a crowd, and let it go."""
+    guest.check(f'mkdir -p {DISK}; mount -t tmpfs fs {DISK}')
+    counted = {cache: guest.objects(cache) for cache in CACHES}
+    guest.check('insmod /lib/rmapviz_kill.ko')
+    try:
+        with Scene(guest) as scene:
+            scene.story(CROWD.replace('/tmp/data', f'{DISK}/data'))
+            questions = [spelled(scene, question) for question in QUESTIONS]
+            before = [scene.ask(question) for question in questions]
+            status = kill_in_all(scene)
+            after = [scene.ask(question) for question in questions]
+    finally:
+        guest.undo('rmmod rmapviz_kill')
+    return Killed(status, before, after, *remains(guest, counted))
+
+
+@pytest.fixture
+def killed(stage: Stage) -> Killed:
+    """What is left of askers that were killed."""
+    return record(stage, 'askers that are killed', kill_and_leave)
+
+
+def test_who_asks_dies_of_a_signal_in_whichever_function_it_comes(
+        killed: Killed, note: Note) -> None:
+    """And nearly all functions are called."""
+    called = [status for status in killed.status.values() if status != '-']
+    note(f'killed in {len(called)} functions of {len(killed.status)}')
+    assert len(called) > 0.75 * len(killed.status) > 100
+    assert set(called) == {'137'}
+
+
+def test_questions_are_answered_as_before_when_askers_were_killed(
+        killed: Killed) -> None:
+    """No page has a reference too many, and no lock is held."""
+    assert [steady(report) for report in killed.after] \
+        == [steady(report) for report in killed.before]
+
+
+def test_who_was_killed_keeps_nothing(killed: Killed, series: str) -> None:
+    """Neither memory, nor what more than a hundred of them were, give or take
+    the slab."""
+    assert (killed.memory, killed.unmounted) == ('', (0, ''))
+    if not vm.is_debug(series):     # KASAN keeps what was freed for a while
+        assert [cache for cache, count in killed.kept.items() if count >= 30] \
+            == []
