@@ -307,7 +307,8 @@ def database(system: Guest) -> Iterator[str]:
                  "-o '-c listen_addresses= -c ssl=off'", 120)
     for _ in range(2):
         system.check("su postgres -c 'psql -qc \"select pg_sleep(10000)\"' & ")
-    system.wait_for('[ $(pgrep -cfx "postgres: .*SELECT") = 2 ]')
+    # older procps has a blank for each byte that is left of the title's room
+    system.wait_for('[ $(pgrep -cfx "postgres: .*SELECT *") = 2 ]')
     yield parent_of_server(system, 'postgres')
     system.check('pg_ctlcluster -m fast $cluster stop; cd /root', 120)
 
