@@ -528,3 +528,12 @@ def test_under_lockdown_two_users_get_their_own_answers(
         output = locked_down.check(f'cat /tmp/{name}')
         assert re.findall('^PFN (0x[0-9a-f]+) ', output, re.MULTILINE) \
             == [hex(pfn)] * 5
+
+
+def test_under_lockdown_for_confidentiality_it_says_that_nobody_may(
+        locked_down: Guest) -> None:
+    """It is no capability that is missing."""
+    locked_down.check('echo confidentiality >/sys/kernel/security/lockdown')
+    for words in ['why', '0x100'], ['top', '--shared']:
+        output = one_line(said(locked_down, *words, status=2))
+        assert 'confidentiality' in output and 'CAP_SYS' not in output

@@ -17,6 +17,8 @@ from .words import hexa, plain
 DEBUGFS = '/sys/kernel/debug'
 PARAMETER = '/sys/module/rmapviz/parameters/query'
 
+CAP_SYS_ADMIN = 21      # its bit
+
 # How often to ask again where others set the same parameter.
 ATTEMPTS = 20
 
@@ -173,8 +175,12 @@ class Module:
         if os.geteuid() != 0:
             return Failure('only root may ask: type sudo in front of it')
         if error.errno in (errno.EPERM, errno.EACCES):
-            return Failure('not permitted: it takes CAP_SYS_ADMIN, which this '
-                           'shell does not have (is it in a container?)')
+            return Failure(
+                'not permitted, though root: a kernel that is locked down for '
+                'confidentiality closes debugfs to all (see '
+                '/sys/kernel/security/lockdown)' if _may_administer() else
+                'not permitted: it takes CAP_SYS_ADMIN, which this shell does '
+                'not have (is it in a container?)')
         if not os.path.exists(self._parameter.parent.parent):
             return Failure(f'the module is not loaded: {LOAD}')
         if not _has_files(self._root):
@@ -196,6 +202,17 @@ class Module:
             raise Failure(f'there is no {path}: the module is older than this '
                           'command') from None
         return path
+
+
+def _may_administer() -> bool:
+    """Whether this process has CAP_SYS_ADMIN, whatever else is forbidden."""
+    try:
+        status = Path('/proc/self/status').read_text(encoding='ascii',
+                                                     errors='replace')
+    except OSError:
+        return False
+    found = re.search(r'^CapEff:\s*([0-9a-f]+)$', status, re.MULTILINE)
+    return bool(found and int(found[1], 16) >> CAP_SYS_ADMIN & 1)
 
 
 def _has_files(path: Path) -> bool:
