@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from rvtest import kpage
+from rvtest import kpage, vm
 from rvtest.guest import Guest
 
 BLOCKS = '/sys/devices/system/memory'
@@ -22,11 +22,12 @@ def any_reserved(guest: Guest, number: int) -> bool:
                kpage.kpageflags(guest, number * FRAMES, FRAMES))
 
 
-def offline(guest: Guest, number: int, seconds: int = 20) -> bool:
-    """Switch a block off, if the kernel can empty it in this time.
+def offline(guest: Guest, number: int) -> bool:
+    """Switch a block off, if the kernel can empty it in reasonable time.
 
     It tries for ever to move what is in use, until a signal comes.
     """
+    seconds = 120 if vm.is_debug(guest.series) else 20
     return not guest.run(f"timeout {seconds} sh -c "
                          f"'echo offline >{state_of(number)}'",
                          seconds + 60).status
