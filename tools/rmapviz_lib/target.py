@@ -45,8 +45,9 @@ _SINGLES = (
                 r'offlining|memory failure (?:at|for)) '
                 rf'pfn {_HEX}'), 16),
     # Memory failure: 0x1d2f3: recovery action for ...; soft offline: 0x1d2f3:
-    (re.compile(r'(?:Memory failure|[Ss]oft[ -]?offline|Unpoison): '
-                rf'{_HEX}\b'), 16),
+    # soft_offline_page: 0x1d2f3 page already poisoned
+    (re.compile(r'(?:Memory failure|[Ss]oft[ -]?offline|soft_offline_page|'
+                rf'Unpoison): {_HEX}\b'), 16),
     # EDAC MC0: 1 CE ... (channel:0 slot:0 page:0x1d2f3 offset:0x0 ...
     (re.compile(r'\bpage:0x([0-9a-fA-F]+) offset:0x'), 16),
     # page_owner up to 6.1: PFN 119539 type Movable; later 0x1d2f3
@@ -107,12 +108,13 @@ def _frames(first: int, count: int, said: str) -> Frames:
 _NUMBER = re.compile(r'(pfn:|PFN:)?(0[xX])?([0-9a-fA-F]+)')
 
 
-def number(word: str, is_hex: bool = False) -> int:
-    """A PFN as the module takes it: decimal, 0x hex, or pfn:HEX."""
+def number(word: str, is_hex: bool = False, said: str = '') -> int:
+    """A PFN as the module takes it: decimal, 0x hex, or pfn:HEX; it may be a
+    part of what was said."""
     match = _NUMBER.fullmatch(word)
     if not match:
-        raise Failure(f'"{shortened(word, 60)}": neither a PFN nor a line of '
-                      "the kernel's log")
+        raise Failure(f'"{shortened(said or word, 60)}": neither a PFN nor a '
+                      "line of the kernel's log")
     return _int(match[3], 16 if is_hex or _is_hex(word) else 10)
 
 
@@ -137,10 +139,10 @@ def of_word(word: str, proc: Optional[Proc]) -> Frames:
         return Frames(first, count, f'block {block[1]}')
     first_word, dash, last_word = word.partition('-')
     is_hex = _is_hex(first_word) or _is_hex(last_word)
-    first = number(first_word, is_hex)
+    first = number(first_word, is_hex, word)
     if not dash:
         return _frames(first, 1, word)
-    return _frames(first, number(last_word, is_hex) + 1 - first, word)
+    return _frames(first, number(last_word, is_hex, word) + 1 - first, word)
 
 
 def of_lines(lines: Iterable[str]) -> Iterator[Frames]:
@@ -160,10 +162,16 @@ def of_lines(lines: Iterable[str]) -> Iterator[Frames]:
                 yield found
 
 
+# A word such as a line of the log has, and which is no target with a slip.
+_PROSE = re.compile(r'(?!pfn:|memory[0-9])[A-Za-z_]{3,}', re.IGNORECASE)
+
+
 def of_words(given: List[str], proc: Optional[Proc]) -> List[Frames]:
     """What the words of a command line are about.
 
-    They may be targets, or lines of the log, in quotes or not.
+    They may be targets, or lines of the log, in quotes or not.  Without
+    quotes it is a line only if it has a word that is no mistaken target: else
+    a slip in one target would make the others be forgotten.
     """
     if len(given) == 2 and given[0] == 'pfn':
         return [of_word(given[1], proc)]
@@ -175,7 +183,7 @@ def of_words(given: List[str], proc: Optional[Proc]) -> List[Frames]:
         return [of_word(word, proc) for word in given]
     except Failure:
         found = list(of_lines([' '.join(given)]))
-        if not found:
+        if not found or not any(map(_PROSE.match, given)):
             raise
         return found
 
