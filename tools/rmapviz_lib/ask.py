@@ -16,8 +16,7 @@ from .words import hexa, plain
 
 DEBUGFS = '/sys/kernel/debug'
 PARAMETER = '/sys/module/rmapviz/parameters/query'
-
-CAP_SYS_ADMIN = 21      # its bit
+LOCKDOWN = '/sys/kernel/security/lockdown'
 
 # How often to ask again where others set the same parameter.
 ATTEMPTS = 20
@@ -78,12 +77,13 @@ class Module:
     # how many questions it is worth to put together
     at_once = 1
 
-    def __init__(self, debugfs: str = DEBUGFS, parameter: str = PARAMETER
-                 ) -> None:
+    def __init__(self, debugfs: str = DEBUGFS, parameter: str = PARAMETER,
+                 lockdown: str = LOCKDOWN) -> None:
         self._root = Path(debugfs)
         self._file = self._root / 'rmapviz'
         self._answer = self._root / 'rmapviz_answer'
         self._parameter = Path(parameter)
+        self._lockdown = Path(lockdown)
         self._locked_down = False
 
     def ask(self, query: str) -> Report:
@@ -170,15 +170,21 @@ class Module:
             raise self._not_open(error) from None
         return text.split() == line.encode().split()
 
+    def _answers_nobody(self) -> bool:
+        """Whether the kernel is locked down that far."""
+        try:
+            return b'[confidentiality]' in self._lockdown.read_bytes()
+        except OSError:
+            return False
+
     def _not_open(self, error: OSError) -> Failure:
         """Why a file of the module cannot be opened, and what to type."""
         if os.geteuid() != 0:
             return Failure('only root may ask: type sudo in front of it')
         if error.errno in (errno.EPERM, errno.EACCES):
             return Failure(
-                'not permitted, though root: a kernel that is locked down for '
-                'confidentiality closes debugfs to all (see '
-                '/sys/kernel/security/lockdown)' if _may_administer() else
+                'the kernel is locked down for confidentiality, under which '
+                'rmapviz answers nobody' if self._answers_nobody() else
                 'not permitted: it takes CAP_SYS_ADMIN, which this shell does '
                 'not have (is it in a container?)')
         if not os.path.exists(self._parameter.parent.parent):
@@ -202,17 +208,6 @@ class Module:
             raise Failure(f'there is no {path}: the module is older than this '
                           'command') from None
         return path
-
-
-def _may_administer() -> bool:
-    """Whether this process has CAP_SYS_ADMIN, whatever else is forbidden."""
-    try:
-        status = Path('/proc/self/status').read_text(encoding='ascii',
-                                                     errors='replace')
-    except OSError:
-        return False
-    found = re.search(r'^CapEff:\s*([0-9a-f]+)$', status, re.MULTILINE)
-    return bool(found and int(found[1], 16) >> CAP_SYS_ADMIN & 1)
 
 
 def _has_files(path: Path) -> bool:
