@@ -69,10 +69,14 @@ def test_a_pfn_that_no_machine_has_is_said_in_a_line(system: Guest) -> None:
         said(system, 'why', '0xffffffffff', status=2))
 
 
-def test_a_user_is_told_to_become_root(system: Guest) -> None:
-    """What to type."""
-    output = system.run('/usr/bin/setpriv --reuid 1000 --clear-groups '
-                        f'{COMMAND} why 0x100').output
+@pytest.mark.parametrize('words', [
+    'why 0x100', 'who 1:0-ffffffffffff', 'who --pid 1 --vma heap'])
+def test_a_user_is_told_to_become_root(system: Guest, words: str) -> None:
+    """What to type; not that of a process that it may not look at nothing is
+    there."""
+    status, output = system.run('/usr/bin/setpriv --reuid 1000 --clear-groups '
+                                f'{COMMAND} {words}')
+    assert status == 2
     assert 'sudo' in one_line(output)
 
 

@@ -15,6 +15,8 @@ from .words import Progress, count, hexa, plain
 # What may be in place of a page.
 SWAPPED, ABSENT = 'swapped out', 'not there'
 
+ONLY_ROOT = 'only root may ask: type sudo in front of it'
+
 # No more runs are kept than these.
 MOST_RUNS = 1 << 20
 
@@ -96,6 +98,8 @@ def runs(proc: Proc, pid: int, start: int, end: int) -> List[Run]:
     end = -(-end // PAGE) * PAGE
     made = _Runs(where, start)
     maps, home = proc.maps(pid)
+    if not maps and os.geteuid() != 0:
+        raise Failure(ONLY_ROOT)
     with Progress(f'reading the page tables of {pid}', end - start
                   ) as progress:
         for area in areas_of(maps):
@@ -114,7 +118,7 @@ def areas(proc: Proc, pid: int, name: str) -> List[Area]:
         raise Failure(f'there is no process {pid}')
     maps = proc.areas(pid)
     if not maps and os.geteuid() != 0:
-        raise Failure('only root may ask: type sudo in front of it')
+        raise Failure(ONLY_ROOT)
     exact = [area for area in maps if area.name in (f'[{name}]', name)]
     found = exact or [area for area in maps if name in area.name]
     if not found:
