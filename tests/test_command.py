@@ -74,6 +74,7 @@ def run(*arguments: str, text: str = '', env: Optional[Dict[str, str]] = None
     ('PFN 119539 type Movable Block 233 type Movable Flags 0x1(a)', 119539, 1),
     ('PFN 0x1d2f3 type Movable Block 233 type Movable Flags a', 0x1d2f3, 1),
     ('Memory failure: 0x1d2f3: recovery action for dirty page', 0x1d2f3, 1),
+    ('soft_offline_page: 0x1d2f3 page already poisoned', 0x1d2f3, 1),
     ('EDAC MC0: 1 CE read (channel:0 slot:1 page:0x1d2f3 offset:0x40 '
      'grain:8)', 0x1d2f3, 1),
 ])
@@ -200,7 +201,9 @@ def test_each_of_several_targets_is_asked_about(words_: List[str]) -> None:
 @pytest.mark.parametrize('words_', [
     ['nonsense'], ['0x'], ['5-3'], ['0xffffffffffffffffff'], ['-5'], [''],
     ['1' * 5000], ['0x' + 'f' * 5000], ['phys', '9' * 5000],
-    [f"5-{'1' * 5000}"], ['two words'], ['\u0665']])
+    [f"5-{'1' * 5000}"], ['two words'], ['\u0665'], ['0x10', '0x2O', 'pfn:5'],
+    ['163952', 'pfn:28070', 'memory99999'], ['pfn:28070-'],
+    ['pfn:28070-2807g'], ['pfn:28080-28070']])
 def test_nonsense_is_no_target(words_: List[str]) -> None:
     """And does not raise anything else."""
     with pytest.raises(Failure):
@@ -526,10 +529,11 @@ def report_reasons() -> Any:
 @pytest.mark.parametrize('arguments', [[], ['nonsense'], ['why'],
                                        ['why', '--nonsense', '1']])
 def test_a_wrong_command_line_is_status_2(arguments: List[str]) -> None:
-    """And an explanation on standard error."""
+    """And a line on standard error."""
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, '')
-    assert 'usage' in done.stderr
+    line, = done.stderr.splitlines()
+    assert line.startswith('rmapviz: ') and line.endswith(' --help')
 
 
 def test_help_is_of_every_command() -> None:
@@ -1009,7 +1013,13 @@ ANON = str(DATA / 'reports/anon.json')
                                         '--json'],
     ['story', ANON, '--vmcore', '/dump'], ['diff', ANON, ANON, '-o', '/x'],
     ['draw', '--dot', ANON, '--verify'], ['who', '5', '--vma', 'heap'],
-    ['who', '5', '--offset', '1'], ['draw', 'pid'], ['watch', 'pid', 'x']])
+    ['who', '5', '--offset', '1'], ['draw', 'pid'], ['watch', 'pid', 'x'],
+    ['draw', 'pid', '1', 'f000'], ['draw', 'pid', '1', '--verify'],
+    ['draw', 'pid', '1', '--folio'], ['draw', ANON, '--vmcore', '/dump'],
+    ['watch', ANON, '--vmlinux', '/dump'], ['diff', ANON, ANON, '--all'],
+    ['top', '--prometheus', '--pid', '1'], ['top', '--prometheus', '-n', '0'],
+    ['top', '--prometheus', '--cgroup', 'x'],
+    ['who', '--file', ANON, '--length', '0']])
 def test_an_option_that_would_do_nothing_is_refused(arguments: List[str]
                                                     ) -> None:
     """Rather than that somebody waits for it to have an effect."""
@@ -1017,6 +1027,7 @@ def test_an_option_that_would_do_nothing_is_refused(arguments: List[str]
     assert (done.returncode, done.stdout) == (2, '')
     last = done.stderr.splitlines()[-1]
     assert last.startswith('rmapviz') and 'Traceback' not in done.stderr
+    assert 'module' not in last     # it was not asked
 
 
 @pytest.mark.parametrize('unbuffered', ['', '1'])
@@ -1261,7 +1272,8 @@ def completed(*line: str) -> Set[str]:
     done = subprocess.run(
         ['bash', '-c', f'. {script}; COMP_WORDS=("$@"); '
          'COMP_CWORD=$(($# - 1)); _rmapviz; printf "%s\\n" "${COMPREPLY[@]}"',
-         'bash', *line], check=True, text=True, stdout=subprocess.PIPE)
+         'bash', *line], check=True, text=True, stdout=subprocess.PIPE,
+        cwd=vm.TOP)
     return set(done.stdout.split())
 
 
@@ -1271,3 +1283,10 @@ def test_bash_completes_every_command_and_option() -> None:
     assert completed('rmapviz', '') == {*known, '--help'}
     for name, wanted in known.items():
         assert completed('rmapviz', name, '-') == wanted - {'-h'}
+
+
+@pytest.mark.parametrize('name', ['draw', 'diff', 'story'])
+def test_bash_completes_files_where_reports_are_taken(name: str) -> None:
+    """From nothing on, though not where an option was begun."""
+    assert 'README.md' in completed('rmapviz', name, '')
+    assert 'README.md' not in completed('rmapviz', name, '-')

@@ -9,7 +9,8 @@ import re
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, TextIO, cast
+from typing import (Any, Callable, Dict, List, NoReturn, Optional, TextIO,
+                    cast)
 
 from . import (audit, changes, dot, page, place, report, target, top, who,
                why)
@@ -153,7 +154,7 @@ def do_who(run: Answering) -> int:
         pages = teller.of_file(asked.file, asked.offset or 0, length,
                                asked.max)
         return _tell(run, teller, plain(asked.file), pages)
-    if asked.pid:
+    if asked.pid is not None:
         pages = teller.of_areas(asked.pid, asked.vma, asked.max)
         return _tell(run, teller, f'{plain(asked.vma)} of process '
                      f'{asked.pid}', pages)
@@ -166,14 +167,15 @@ def do_who(run: Answering) -> int:
 def _check_who(run: Answering) -> None:
     """Whether that is one question, and whom it is for can answer it."""
     asked = run.options
-    if sum(map(bool, (asked.target, asked.pid, asked.file))) != 1:
+    if [bool(asked.target), asked.pid is not None,
+            bool(asked.file)].count(True) != 1:
         raise Failure('who takes a PFN or PID:ADDRESS, or --pid, or --file')
-    if bool(asked.pid) != bool(asked.vma):
+    if (asked.pid is not None) != bool(asked.vma):
         raise Failure('--pid and --vma go together; --vma is heap, stack, or '
                       "a part of a file's name")
     if not asked.file and (asked.offset, asked.length) != (None, None):
         raise Failure('--offset and --length are of a --file')
-    in_proc = asked.pid or asked.file or (
+    in_proc = asked.vma or asked.file or (
         place.names_address(asked.target) and '-' in asked.target[0])
     if in_proc and not run.source.live:
         raise Failure('that is looked up in /proc, which is of the running '
@@ -268,8 +270,9 @@ def question(run: Answering, words: List[str]) -> str:
     """One page, or a process, as the module is asked about it."""
     if words[0] == 'pid':
         query = ' '.join(words)
-        if not re.fullmatch(r'pid [0-9]+( (0x)?[0-9a-fA-F]+)?', query):
-            raise Failure('pid PID or pid PID ADDRESS is expected')
+        # without 0x it is decimal for the module, and hex for people
+        if not re.fullmatch(r'pid [0-9]+( 0x[0-9a-fA-F]+)?', query):
+            raise Failure('pid PID or pid PID 0xADDRESS is expected')
         return query
     if place.names_address(words):
         return 'pid {} {:#x}'.format(*place.address_of(words[0]))
@@ -283,12 +286,22 @@ def asked_report(run: Answering, words: List[str], extra: str = ''
                  ) -> report.Report:
     """A report from a file, or - for standard input, or the answer to a
     question."""
-    if not in_file(words):
-        return run.source.ask(f'{question(run, words)}{extra}')
-    if extra:
-        raise Failure(f'{words[0]}: is a report; --folio and --verify are '
-                      'words of a question')
-    return report.load(words[0])
+    if in_file(words):
+        _check_file(run, words[0])
+        if extra:
+            raise Failure(f'{words[0]}: is a report; --folio and --verify are '
+                          'words of a question')
+        return report.load(words[0])
+    if extra and words[0] == 'pid' and len(words) == 2:
+        raise Failure('--folio and --verify are about a page, not a process')
+    return run.source.ask(f'{question(run, words)}{extra}')
+
+
+def _check_file(run: Answering, path: str) -> None:
+    """Whether nobody is to be asked."""
+    if run.options.vmcore or run.options.vmlinux:
+        raise Failure(f'{path}: is a report; --vmcore and --vmlinux are for a '
+                      'question')
 
 
 def do_draw(run: Answering) -> int:
@@ -334,6 +347,8 @@ def do_diff(run: Answering) -> int:
     asked = run.options
     if asked.output and not asked.html:
         raise Failure('--output is for the page that --html makes')
+    if asked.all and not asked.html:
+        raise Failure('--all is for the page that --html makes')
     reports = [report.load(path) for path in (asked.first, asked.second)]
     found = changes.between(*reports)
     if asked.html:
@@ -375,24 +390,26 @@ def do_top(run: Answering) -> int:
     """Answer rmapviz top."""
     asked = run.options
     if asked.prometheus:
-        if asked.json:
-            raise Failure('--prometheus has a format of its own, without '
-                          '--json')
+        if asked.json or (asked.pid, asked.cgroup, asked.n) != (None,) * 3:
+            raise Failure('--prometheus is of the whole machine and has a '
+                          'format of its own: without --json, --pid, --cgroup '
+                          'or -n')
         run.paper.lines(top.prometheus(module_of(run)))
         return 0
     if asked.pid is not None or asked.cgroup is not None:
         module_of(run)
+    number = 10 if asked.n is None else asked.n
     teller = top.Top(run.source, run.proc, run.paper)
     chosen = top.only(run.proc, asked.pid, asked.cgroup)
     if asked.what == 'families':
-        families = teller.families(asked.n, chosen)
+        families = teller.families(number, chosen)
         if asked.json:
             for family in families:
                 run.json({'rmapviz_top': 1, **family._asdict()})
         else:
             teller.print_families(families)
         return 0
-    folios = teller.folios(asked.what, asked.n, chosen)
+    folios = teller.folios(asked.what, number, chosen)
     if asked.json:
         for folio, groups in zip(folios, teller.who(folios)):
             run.json({'rmapviz_top': 1, **folio._asdict(), 'who': [
@@ -419,9 +436,11 @@ def do_watch(run: Answering) -> int:
     """Answer rmapviz watch: again and again, until it is interrupted; 1 if
     the process has gone."""
     asked = run.options
-    if asked.vmcore:
-        raise Failure('watch asks a running kernel; a dump does not change')
-    query = None if in_file(asked.target) else question(run, asked.target)
+    query = None
+    if in_file(asked.target):
+        _check_file(run, asked.target[0])
+    else:
+        query = question(run, asked.target)
     before: Optional[report.Report] = None
     missed: Optional[Failure] = None
     for number in itertools.count() if asked.times is None \
@@ -499,12 +518,14 @@ class _Parents:
         self.json = argparse.ArgumentParser(add_help=False)
         self.json.add_argument('--json', action='store_true',
                                help='for programs, an object a line')
-        self.source = argparse.ArgumentParser(add_help=False)
+        self.vmlinux = argparse.ArgumentParser(add_help=False)
+        self.vmlinux.add_argument('--vmlinux', metavar='FILE',
+                                  help="the kernel's debug information: ask "
+                                  'by drgn, without --vmcore the running one')
+        self.source = argparse.ArgumentParser(add_help=False,
+                                              parents=[self.vmlinux])
         self.source.add_argument('--vmcore', metavar='FILE',
                                  help='ask a dump of a kernel, by drgn')
-        self.source.add_argument('--vmlinux', metavar='FILE',
-                                 help="that kernel's debug information; "
-                                 'without --vmcore, of the running one')
         self.page = argparse.ArgumentParser(add_help=False)
         self.page.add_argument('-o', '--output', metavar='FILE',
                                help='write there, not to standard output')
@@ -550,7 +571,7 @@ def _add_who(commands: Any, parents: _Parents) -> None:
                      help='pages of a file that are in memory')
     new.add_argument('--offset', type=_bytes, metavar='N',
                      help='only the page of that byte of the file')
-    new.add_argument('--length', type=_bytes, metavar='N',
+    new.add_argument('--length', type=_length, metavar='N',
                      help='so many bytes of the file')
     new.add_argument('--max', type=_positive, default=256, metavar='N',
                      help='of many pages, ask about N, evenly spread (256)')
@@ -619,8 +640,7 @@ def _add_top(commands: Any, parents: _Parents) -> None:
     what.add_argument('--prometheus', action='store_true',
                       help="totals for node_exporter's textfile collector, "
                       'without --json')
-    new.add_argument('-n', type=_number, default=10, metavar='N',
-                     help='show N (10)')
+    new.add_argument('-n', type=_number, metavar='N', help='show N (10)')
     some = new.add_mutually_exclusive_group()
     some.add_argument('--pid', type=int, help='only what that process has')
     some.add_argument('--cgroup', metavar='NAME',
@@ -630,15 +650,17 @@ def _add_top(commands: Any, parents: _Parents) -> None:
 
 def _add_audit(commands: Any, parents: _Parents) -> None:
     new = commands.add_parser(
-        'audit', parents=parents.asking, help='check all reverse maps once',
+        'audit', parents=[parents.json, parents.root],
+        help='check all reverse maps once',
         description="Hold the kernel's reverse maps against all page tables. "
         'Exits with 1 if they disagree in a way that is not explained.')
-    new.set_defaults(answer=do_audit)
+    new.set_defaults(answer=do_audit, vmcore=None, vmlinux=None)
 
 
 def _add_watch(commands: Any, parents: _Parents) -> None:
     new = commands.add_parser(
-        'watch', parents=parents.asking, help='ask again and again',
+        'watch', parents=[parents.json, parents.vmlinux, parents.root],
+        help='ask again and again',
         description='Ask about one page again and again, and say what has '
         'changed. A page that is too busy to answer, or not there for a '
         'while, is asked about again. Exits with 1 if the process has gone.')
@@ -648,13 +670,19 @@ def _add_watch(commands: Any, parents: _Parents) -> None:
                      metavar='SECONDS', help='wait so long (2)')
     new.add_argument('--times', type=_positive, metavar='N',
                      help='ask N times; until interrupted without it')
-    new.set_defaults(answer=do_watch)
+    new.set_defaults(answer=do_watch, vmcore=None)
 
 
 def _bytes(word: str) -> int:
     """A number of bytes, decimal or 0x hex."""
     return int(_checked(word, lambda word: int(word, 0), 0,
                         'a number of bytes'))
+
+
+def _length(word: str) -> int:
+    """As many bytes, of which there is one at least."""
+    return int(_checked(word, lambda word: int(word, 0), 1,
+                        'a number of bytes from 1 on'))
 
 
 def _number(word: str) -> int:
@@ -684,9 +712,18 @@ def _checked(word: str, read: Callable[[str], Any], least: int, what: str
     raise argparse.ArgumentTypeError(f'{what} is expected')
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that complains in a line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End, without all of the usage."""
+        complain(f'{message}; see {self.prog} --help')
+        self.exit(2)
+
+
 def parser() -> argparse.ArgumentParser:
     """Of the whole command line."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog='rmapviz', description=DESCRIPTION,
         epilog='rmapviz COMMAND --help explains a command. The exit status '
         'is 2 where there is no answer, for which one line on standard error '
