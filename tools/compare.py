@@ -126,14 +126,18 @@ def fact_lines(what: str, first: Facts, second: Facts,
         one, other = (facts.get(field, 'not told')
                       for facts in (first, second))
         if one != other:
-            yield f'{what}: {field} is {show(one)} in the first, ' \
-                f'{show(other)} in the second'
+            yield f'{what}: {field} is {show(field, one)} in the first, ' \
+                f'{show(field, other)} in the second'
 
 
-def show(fact: object) -> str:
-    """A fact in a sentence."""
+def show(field: str, fact: object) -> str:
+    """A fact in a sentence; frames in hex, as wherever people read them."""
     if isinstance(fact, list):
         return ' '.join(map(str, fact)) or 'empty'
+    if isinstance(fact, bool):
+        return 'yes' if fact else 'no'
+    if field in ('pfn', 'head') and isinstance(fact, int):
+        return f'{fact:#x}'
     return 'none' if fact is None else str(fact)
 
 
