@@ -278,9 +278,10 @@
     const eras = clear('eras');
     const most = Math.max(1, ...step.eras.map(era => era.visits || 0));
     for (const era of step.eras) {
-      const line = row(eras, [era.name, '', era.text]);
-      const width = era.visits / most * 8;
-      const useful = Math.min(width, (era.hits || 0) / most * 8);
+      const line = row(eras, [era.name, '',
+        era.text.replace(/ (?=[KMGT]?B$)/, '\u00a0')]);
+      const width = era.visits / most * 6;
+      const useful = Math.min(width, (era.hits || 0) / most * 6);
       for (const [share, kind] of [[useful, 'bar useful'],
         [width - useful, 'bar']]) {
         if (!(share > 0)) continue;
