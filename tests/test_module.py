@@ -298,13 +298,17 @@ def test_who_waits_for_a_lock_can_be_killed(contended: Contended) -> None:
     for _ in range(5):
         looks, status, killed, gone = guest.check(
             f'ask {contended.pfn} >/dev/null 2>&1 & asker=$!; '
-            f'{UNTIL_IT_WAITS}; up=$(cat /proc/uptime); kill -9 $asker; '
+            f'{UNTIL_IT_WAITS}; up=$(cat /proc/uptime); '
+            'kill -9 $asker 2>/dev/null; '
             'wait $asker 2>/dev/null; echo $? ${up% *}; '
             'cut -d " " -f 1 /proc/uptime').split()
         assert int(looks) <= 1000, 'it never waited'
+        # to look takes a debug kernel so long that it may have given up
+        if status != '137' and is_debug(guest.series):
+            continue
         assert status == '137'
         took.append(float(gone) - float(killed))
-    assert min(took) < 0.2, took
+    assert took and min(took) < 0.2, took
 
 
 @each_lock
