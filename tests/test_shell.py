@@ -164,3 +164,5 @@ def test_what_the_greeting_says_works_when_typed() -> None:
     assert terminal.leave() == 0
     everybody, writer = re.findall(r'(\d+) process(?:es)? maps? it', shown)
     assert int(everybody) > int(writer), shown
+    assert re.search(r'apache2 x\d+ +- +maps', shown), shown
+    assert re.search(r'candidate\S* +a \(\d+\): pipe:', shown), shown

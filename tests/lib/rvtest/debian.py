@@ -11,6 +11,7 @@ from .guest import Guest
 
 # What such a guest needs on the command line of its kernel.
 APPEND = 'rmapviz.root=/dev/vda'
+APPEND_TOOLS = f'{APPEND} rmapviz.tools=/dev/vdb'
 
 # Where tools/ is in a guest with_tools().
 TOOLS = '/mnt'
@@ -33,8 +34,17 @@ def _disk(series: str) -> Path:
 
 def arguments(series: str) -> List[str]:
     """For QEMU: the disk, as which it begins at every boot."""
-    return ['-drive',
-            f'if=virtio,format=raw,snapshot=on,file={_disk(series)}']
+    return _drive(_disk(series))
+
+
+def _drive(image: Path) -> List[str]:
+    return ['-drive', f'if=virtio,format=raw,snapshot=on,file={image}']
+
+
+def tools(image: Path) -> List[str]:
+    """For QEMU: another disk, which is made with tools/ of now on it."""
+    mkfs_of(vm.TOP / 'tools', image)
+    return _drive(image)
 
 
 @contextmanager
@@ -44,13 +54,10 @@ def with_tools(series: str, directory: Path, append: str = '',
 
     directory is for an image.
     """
-    image = directory / 'tools.img'
-    mkfs_of(vm.TOP / 'tools', image)
-    disk = f'if=virtio,format=raw,snapshot=on,file={image}'
-    with Guest(series, append=f'{APPEND} {append}',
-               extra_args=[*arguments(series), '-drive', disk,
+    with Guest(series, append=f'{APPEND_TOOLS} {append}',
+               extra_args=[*arguments(series),
+                           *tools(directory / 'tools.img'),
                            *extra_args]) as running:
-        running.check(f'mount -o ro /dev/vdb {TOOLS}')
         running.wait_for('[ $(pgrep -c apache2) -gt 5 ]')
         yield running
         assert not running.kernel_complaints()
