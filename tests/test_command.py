@@ -1280,7 +1280,7 @@ def completed(*line: str) -> Set[str]:
 def test_bash_completes_every_command_and_option() -> None:
     """As the parser has them."""
     known = options()
-    assert completed('rmapviz', '') == {*known, '--help'}
+    assert completed('rmapviz', '') == {*known, '--help', '--version'}
     for name, wanted in known.items():
         assert completed('rmapviz', name, '-') == wanted - {'-h'}
 

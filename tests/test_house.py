@@ -241,6 +241,14 @@ def test_dkms_has_the_version_of_the_module() -> None:
     assert dkms('echo $PACKAGE_VERSION').stdout.strip() == version()
 
 
+def test_the_command_has_the_version_of_the_module() -> None:
+    """They are made together."""
+    said = subprocess.run(
+        [TOP / 'tools/rmapviz', '--version'], check=True, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
+    assert said == f'rmapviz {version()}\n'
+
+
 @pytest.mark.parametrize('name, pattern', [
     ('CHANGELOG.md', r'^## (\S+)'),
     ('debian/changelog', r'^rmapviz \((.*)\)')])

@@ -19,6 +19,9 @@ from .failure import Failure
 from .proc import PAGE, Proc
 from .words import Paper, Progress, hexa, plain, unwritten
 
+# Of the module that it comes with.
+VERSION = '0.1.0'
+
 # Of more pages at once nobody asks who has them: 4 GB.
 MOST_PAGES = 1 << 20
 
@@ -728,6 +731,8 @@ def parser() -> argparse.ArgumentParser:
         epilog='rmapviz COMMAND --help explains a command. The exit status '
         'is 2 where there is no answer, for which one line on standard error '
         'says why.')
+    made.add_argument('--version', action='version',
+                      version=f'%(prog)s {VERSION}')
     commands = made.add_subparsers(dest='command', metavar='COMMAND',
                                    required=True)
     parents = _Parents()
