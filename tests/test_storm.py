@@ -30,6 +30,9 @@ SECONDS = 90
 # offline.
 CHECKS = 'slub_debug=FZPU page_poison=1 init_on_alloc=0'
 MOVABLE = 'kernelcore=1022M'
+# A log that had lost its first half could begin amidst a report of a full
+# cgroup, and look like a trace of something else.
+LOG = 'log_buf_len=16M'
 
 CGROUP = '/tmp/cgroup'
 
@@ -59,7 +62,8 @@ def prepare(guest: Guest) -> None:
                 'echo 1 >/sys/kernel/mm/ksm/run')
 
 
-MACHINE = Machine(name='storm', memory_mb=2048, append=f'{CHECKS} {MOVABLE}',
+MACHINE = Machine(name='storm', memory_mb=2048,
+                  append=f'{CHECKS} {MOVABLE} {LOG}',
                   disks=True, parallel=True, prepare=prepare)
 
 
