@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 from typing import IO, Dict, Iterable, List, Optional, Tuple, Union
 
 from . import report
-from .failure import Failure
+from .failure import ONLY_ROOT, Failure
 from .report import Report
 from .words import hexa, plain
 
@@ -180,7 +180,7 @@ class Module:
     def _not_open(self, error: OSError) -> Failure:
         """Why a file of the module cannot be opened, and what to type."""
         if os.geteuid() != 0:
-            return Failure('only root may ask: type sudo in front of it')
+            return Failure(ONLY_ROOT)
         if error.errno in (errno.EPERM, errno.EACCES):
             return Failure(
                 'the kernel is locked down for confidentiality, under which '

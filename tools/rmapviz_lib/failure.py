@@ -9,6 +9,8 @@ _BUSY = {errno.EAGAIN, errno.ENOMEM}
 # What a dump has of a page is not whole.
 _UNREADABLE = errno.EIO
 
+ONLY_ROOT = 'only root may ask: type sudo in front of it'
+
 
 class Failure(Exception):
     """There is no answer; says why in one line.

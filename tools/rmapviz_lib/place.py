@@ -7,15 +7,13 @@ import stat
 from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from .failure import Failure
+from .failure import ONLY_ROOT, Failure
 from .libc import resident
 from .proc import CHUNK, PAGE, Area, Entry, Proc, areas_of, entry
 from .words import Progress, count, hexa, plain
 
 # What may be in place of a page.
 SWAPPED, ABSENT = 'swapped out', 'not there'
-
-ONLY_ROOT = 'only root may ask: type sudo in front of it'
 
 # No more runs are kept than these.
 MOST_RUNS = 1 << 20
