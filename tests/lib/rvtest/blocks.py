@@ -1,10 +1,7 @@
-# SPDX-License-Identifier: GPL-2.0-only
 """Blocks of memory, which a kernel can empty and switch off."""
 
-from __future__ import annotations
-
-from rvtest import kpage, vm
-from rvtest.guest import Guest
+from . import kpage, vm
+from .guest import Guest
 
 BLOCKS = '/sys/devices/system/memory'
 FRAMES = 32768      # in one
