@@ -47,9 +47,16 @@ static int divert(struct kprobe *unused, struct pt_regs *regs)
 	return 1;
 }
 
+/* Without a post_handler the probe may become a jump, which cannot divert. */
+static void diverted(struct kprobe *unused, struct pt_regs *regs,
+		     unsigned long flags)
+{
+}
+
 static struct kprobe probe = {
 	.symbol_name = "mem_cgroup_migrate",
 	.pre_handler = divert,
+	.post_handler = diverted,
 	.flags = KPROBE_FLAG_DISABLED,
 };
 
