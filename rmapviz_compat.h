@@ -28,10 +28,13 @@
 #if LINUX_VERSION_CODE < KERNEL_VERSION(5, 10, 0)
 #error "rmapviz supports Linux 5.10 and later"
 #endif
-/* Folios come to rmap bit by bit there. */
-#if LINUX_VERSION_CODE >> 8 >= KERNEL_VERSION(5, 16, 0) >> 8 && \
-	LINUX_VERSION_CODE >> 8 <= KERNEL_VERSION(5, 18, 0) >> 8
-#error "rmapviz supports Linux up to 5.15, or later than 5.18"
+/*
+ * Children and VMAs of an anon_vma are counted apart since 2555283eb40d
+ * ("mm/rmap: Fix anon_vma->degree ambiguity leading to double-reuse"), 6.0,
+ * and in older series as long as those were cared for.
+ */
+#ifndef RV_HAS_NUM_CHILDREN
+#error "rmapviz needs a kernel with the fix of CVE-2022-42703 in anon_vma"
 #endif
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 4, 0) && defined(RV_SAY_UNTESTED)
 #pragma message("rmapviz was not tested with a kernel as new as this")
@@ -62,9 +65,8 @@
 /*
  * ------------------------------------------------ before struct folio, 5.10 --
  *
- * Folios came with 7b230db3b8d3 ("mm: Introduce struct folio"), 5.16, and to
- * rmap with 2f031c6f042c ("mm/rmap: Convert rmap_walk() to take a folio"),
- * 5.18.  A folio is the first page of a compound page, seen as that.
+ * Folios came with 7b230db3b8d3 ("mm: Introduce struct folio"), 5.16.  A folio
+ * is the first page of a compound page, seen as that.
  */
 #ifndef RV_HAS_FOLIO
 struct folio {
@@ -139,11 +141,6 @@ static inline bool folio_mapped(struct folio *folio)
 	return page_mapped(&folio->page);
 }
 
-static inline int folio_entire_mapcount(struct folio *folio)
-{
-	return compound_mapcount(&folio->page);
-}
-
 static inline bool folio_try_get(struct folio *folio)
 {
 	return get_page_unless_zero(&folio->page);
@@ -163,17 +160,28 @@ static inline void folio_unlock(struct folio *folio)
 {
 	unlock_page(&folio->page);
 }
+#endif /* RV_HAS_FOLIO */
 
-/* Pages of no other process: 6c287605fd56 ("mm: remember exclusively mapped
+/* Folios have it since they came to rmap, 5.18; pages had it before. */
+#ifndef RV_HAS_FOLIO_RMAP
+static inline int folio_entire_mapcount(struct folio *folio)
+{
+	return compound_mapcount(&folio->page);
+}
+#endif
+
+/*
+ * Pages of no other process: 6c287605fd56 ("mm: remember exclusively mapped
  * anonymous pages with PG_anon_exclusive"), 5.19.
  */
+#ifndef RV_HAS_ANON_EXCLUSIVE
 #define PG_anon_exclusive PG_mappedtodisk
 
 static inline bool PageAnonExclusive(struct page *page)
 {
 	return false;
 }
-#endif /* RV_HAS_FOLIO */
+#endif
 
 /* ------------------------------------------------- locks that must be held -- */
 
@@ -195,10 +203,11 @@ static inline void rv_assert_mmap_locked(const struct mm_struct *mm)
 /* --------------------------------------------------------------- rmap_walk -- */
 
 /*
- * What rmap_walk() is given, and gives its callbacks: folios since 5.18.  On
- * 5.10 a page; the walk of a tail would find that one only, so it gets heads.
+ * What rmap_walk() is given, and gives its callbacks: folios since 2f031c6f042c
+ * ("mm/rmap: Convert rmap_walk() to take a folio"), 5.18.  Before it is a page;
+ * the walk of a tail would find that one only, so it gets heads.
  */
-#ifdef RV_HAS_FOLIO
+#ifdef RV_HAS_FOLIO_RMAP
 #define RV_RMAP_OF struct folio
 #else
 #define RV_RMAP_OF struct page
@@ -216,6 +225,8 @@ rv_hand_over_lock(const struct folio *folio, struct rmap_walk_control *unused)
 #elif defined(RV_HAS_TRY_LOCK)
 static inline struct anon_vma *
 rv_hand_over_lock(struct folio *folio, struct rmap_walk_control *unused)
+#elif defined(RV_HAS_FOLIO_RMAP)
+static inline struct anon_vma *rv_hand_over_lock(struct folio *folio)
 #else
 static inline struct anon_vma *rv_hand_over_lock(struct page *folio)
 #endif
@@ -270,7 +281,7 @@ static inline void rv_pvmw_init(struct page_vma_mapped_walk *pvmw,
 				unsigned long addr)
 {
 	*pvmw = (struct page_vma_mapped_walk){
-#ifdef RV_HAS_FOLIO
+#ifdef RV_HAS_FOLIO_RMAP
 		.pfn = folio_pfn(folio),
 		.nr_pages = folio_nr_pages(folio),
 		.pgoff = rv_folio_pgoff(folio),
@@ -384,7 +395,7 @@ static inline long rv_page_cache_refs(struct folio *folio)
  */
 static inline bool rv_folio_has_pincount(struct folio *folio)
 {
-#ifdef RV_HAS_FOLIO
+#ifdef RV_HAS_FOLIO_RMAP
 	return folio_test_large(folio);
 #else
 	return hpage_pincount_available(&folio->page);
@@ -399,7 +410,7 @@ static inline int rv_folio_pincount(struct folio *folio)
 {
 #if defined(RV_HAS_FOLIO_PINCOUNT)
 	return atomic_read(&folio->_pincount);
-#elif defined(RV_HAS_FOLIO)
+#elif defined(RV_HAS_FOLIO_RMAP)
 	return atomic_read(folio_pincount_ptr(folio));
 #else
 	return head_compound_pincount(&folio->page);

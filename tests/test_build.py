@@ -105,12 +105,21 @@ def test_a_kernel_without_what_it_needs_is_told_in_one_line(
     assert done.returncode and ' CC ' not in done.stdout, done.stdout
 
 
-@pytest.mark.parametrize('minor', (9, 16, 18))
-def test_a_kernel_that_it_does_not_support_is_refused(headers: Headers,
-                                                      minor: int) -> None:
-    """Too old, or of those that have folios by half."""
-    done = headers.make(*headers.of_version(5, minor))
+def test_a_kernel_that_is_too_old_is_refused(headers: Headers) -> None:
+    """Also by one that happens to have the same headers."""
+    done = headers.make(*headers.of_version(5, 9))
     assert '#error "rmapviz supports' in done.stdout, done.stdout
+    assert done.returncode
+
+
+def test_a_kernel_that_counts_children_and_vmas_as_one_is_refused(
+        headers: Headers) -> None:
+    """As before the fix of CVE-2022-42703."""
+    done = headers.make(*headers.changed(
+        headers.common / 'include/linux/rmap.h', r'\bnum_children\b',
+        'degree'))
+    assert '#error "rmapviz needs a kernel with the fix' in done.stdout, \
+        done.stdout
     assert done.returncode
 
 
