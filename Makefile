@@ -43,7 +43,7 @@ need_dkms = \
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
 .PHONY: module shell demo picture test tested harm fuzz misuse
-.PHONY: test-debug test-flavours bench check history-docs
+.PHONY: test-debug test-flavours coverage bench check history-docs
 .PHONY: clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
@@ -102,6 +102,17 @@ flavours = $(or $(KERNEL),$(kernels:%=%-generic) 6.1-rt 6.12-rt 7.3-rt)
 test-flavours: ## pages, families and a storm with Debian's generic and rt kernels, or: make test-flavours KERNEL=7.3-rt
 	@$(MAKE) --no-print-directory test KERNEL='$(flavours)' \
 		TESTS='$(addprefix tests/test_,scenes.py kinds.py storm.py)'
+
+coverage_kernel = $(or $(KERNEL),$(newest))
+
+# What fails is shown, and what ran counts all the same.
+coverage: ## which code of the module the tests run, and which not, or: make coverage KERNEL=6.1
+	@rm -rf build/$(coverage_kernel)/coverage
+	@COVERAGE=1 $(MAKE) --no-print-directory test K='$(coverage_kernel)' \
+		KERNEL=$(coverage_kernel) || status=$$?; \
+		tests/coverage $(coverage_kernel) >build/coverage.txt && \
+		sed '/^$$/,$$d' build/coverage.txt && \
+		echo 'what did not run: build/coverage.txt'; exit $$status
 
 # The two kernels that are documented; make bench KERNEL=6.12 shows others.
 bench_kernels = $(or $(KERNEL),6.1 7.3)

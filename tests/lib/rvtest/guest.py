@@ -349,8 +349,20 @@ class Guest:
         return self.check(f'sleep 5; echo scan >{file}; sleep 1; '
                           f'echo scan >{file}; cat {file}').splitlines()
 
+    def _keep_coverage(self) -> None:
+        """What code of the module has run here, for tests/coverage."""
+        status, ran = self.run_bytes('cat /sys/kernel/debug/rmapviz_cover')
+        if status:      # it was never loaded
+            return
+        kept = vm.build(self.series) / 'coverage' / self._dir.name
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(' '.join(str(at.start() - len(ran) // 2)
+                                 for at in re.finditer(b'\1', ran)))
+
     def close(self) -> None:
         """Power off."""
+        if 'COVERAGE' in os.environ and not self.broken:
+            self._keep_coverage()
         try:
             if self._channel is not None and self._qemu.poll() is None:
                 self._channel.sendall(b'- poweroff -f\n')
