@@ -5,9 +5,11 @@
  * Whoever calls the function whose name was written to symbol last is sent a
  * signal that cannot be caught, once.  For tests only.
  */
+#include <linux/irq_work.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/task.h>
 
 static char name[KSYM_NAME_LEN];
 static bool killed;
@@ -15,12 +17,27 @@ static bool killed;
 module_param(killed, bool, 0444);
 MODULE_PARM_DESC(killed, "somebody called it");
 
+static struct task_struct *asker;
+
+static void kill_asker(struct irq_work *unused)
+{
+	send_sig(SIGKILL, asker, 1);
+	put_task_struct(asker);
+}
+
+/*
+ * A probe can be an exception at any place, like an NMI, where no lock may be
+ * taken; this comes as soon as interrupts may.
+ */
+static DEFINE_IRQ_WORK(killing, kill_asker);
+
 static int kill_once(struct kprobe *unused, struct pt_regs *regs)
 {
 	if (killed)
 		return 0;
 	killed = true;
-	send_sig(SIGKILL, current, 1);
+	asker = get_task_struct(current);
+	irq_work_queue(&killing);
 	return 0;
 }
 
@@ -31,6 +48,7 @@ static void unprobe(void)
 {
 	if (probe.addr)
 		unregister_kprobe(&probe);
+	irq_work_sync(&killing);
 	memset(&probe, 0, sizeof(probe));
 }
 
