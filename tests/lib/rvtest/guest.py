@@ -361,9 +361,9 @@ class Guest:
 
     def close(self) -> None:
         """Power off."""
-        if 'COVERAGE' in os.environ and not self.broken:
-            self._keep_coverage()
         try:
+            if os.environ.get('COVERAGE') and not self.broken:
+                self._keep_coverage()
             if self._channel is not None and self._qemu.poll() is None:
                 self._channel.sendall(b'- poweroff -f\n')
                 self._qemu.wait(30)
