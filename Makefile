@@ -6,7 +6,7 @@ KERNEL ?=
 kernels := $(or $(KERNEL),$(shell sed 's/#.*//; s/ .*//' tests/kernels))
 one_kernel = $(firstword $(kernels))
 newest := $(lastword $(shell sed 's/#.*//; s/ .*//' tests/kernels))
-demo_kernel = $(firstword $(KERNEL) $(newest))
+named_or_newest = $(firstword $(KERNEL) $(newest))
 export KERNEL
 
 # as kbuild knows them: V=1 shows commands, W=2 more warnings
@@ -58,8 +58,8 @@ endif
 shell: prepare-$(one_kernel) ## a guest with the module, on this terminal: make shell KERNEL=7.3 ROOT=debian
 	@tests/vm/shell $(one_kernel) $(ROOT)
 
-demo: prepare-$(demo_kernel) ## see what the module shows, in a guest; STEP=1: step by step; HTML=story.html: as a page
-	@tests/demo $(if $(STEP),--step) $(if $(HTML),--html $(HTML)) $(demo_kernel)
+demo: prepare-$(named_or_newest) ## see what the module shows, in a guest; STEP=1: step by step; HTML=story.html: as a page
+	@tests/demo $(if $(STEP),--step) $(if $(HTML),--html $(HTML)) $(named_or_newest)
 
 picture: ## draw docs/building.svg anew, which the README shows
 	tools/rmapviz draw --svg tests/data/pictures/branch.json \
@@ -103,14 +103,12 @@ test-flavours: ## pages, families and a storm with Debian's generic and rt kerne
 	@$(MAKE) --no-print-directory test KERNEL='$(flavours)' \
 		TESTS='$(addprefix tests/test_,scenes.py kinds.py storm.py)'
 
-coverage_kernel = $(or $(KERNEL),$(newest))
-
 # What fails is shown, and what ran counts all the same.
 coverage: ## which code of the module the tests run, and which not, or: make coverage KERNEL=6.1
-	@rm -rf build/$(coverage_kernel)/coverage
-	@COVERAGE=1 $(MAKE) --no-print-directory test K='$(coverage_kernel)' \
-		KERNEL=$(coverage_kernel) || status=$$?; \
-		tests/coverage $(coverage_kernel) >build/coverage.txt && \
+	@rm -rf build/$(named_or_newest)/coverage
+	@COVERAGE=1 $(MAKE) --no-print-directory test K='$(named_or_newest)' \
+		KERNEL=$(named_or_newest) || status=$$?; \
+		tests/coverage $(named_or_newest) >build/coverage.txt && \
 		sed '/^$$/,$$d' build/coverage.txt && \
 		echo 'what did not run: build/coverage.txt'; exit $$status
 
