@@ -14,6 +14,7 @@ from rvtest.picture import complaints_of
 from rvtest.report import PageMapping, Report, faults, page_mappings
 from rvtest.scene import Scene
 from rvtest.stage import Stage
+from rvtest.text import sections
 from stories import ANY, PREPARED, Case, Page
 
 MACHINE = PREPARED
@@ -292,3 +293,68 @@ def test_a_page_read_ahead_from_swap_is_anonymous_and_free(
              page['dma_pins'], page['extra_refs'],
              'swapcache' in page['flags']) for page in ahead} \
         == {('anon', None, 0, 0, 0, True)}
+
+
+# --------------------------------------------------------- protection keys --
+
+class Keys(NamedTuple):
+    """The keys of the entries of a page, by pid."""
+
+    report: Dict[int, int]
+    smaps: Dict[int, int]
+    text: Dict[int, str]        # what follows their flags
+
+
+def key_in_smaps(scene: Scene, pid: int, address: str) -> int:
+    """That of the VMA that begins at an address."""
+    begin = f'/^{int(address, 16):x}-/'
+    return int(scene.guest.check(
+        f"sed -n '{begin},/^VmFlags/s/^ProtectionKey: *//p' "
+        f'/proc/{pid}/smaps'))
+
+
+def key_in_text(row: str) -> Tuple[int, str]:
+    """Of whom, and the last word if that is one."""
+    words = row.split()
+    return int(words[1]), words[-1] if words[-1].startswith('pkey') else ''
+
+
+def look_at_keys(scene: Scene) -> Keys:
+    """Of a page that a child has under a key of its own."""
+    guest = scene.guest
+    if guest.run('grep -qw ospke /proc/cpuinfo').status:
+        pytest.skip('the processor has no protection keys')
+    scene.story('''
+        P map M 2
+        P write M
+        P fork C
+        C pkey M 0 1
+        ''')
+    pfn = scene.pfn('P', 'M')
+    report = scene.ask(f'{pfn}')
+    entries = [(report['mms'][report['vmas'][pte['vma']]['mm']]['pid'], pte)
+               for pte in report['ptes']]
+    rows = sections(guest.check(f"ask '{pfn}'"))['PTEs'].rows
+    return Keys({pid: pte['pkey'] for pid, pte in entries},
+                {pid: key_in_smaps(scene, pid, pte['addr'])
+                 for pid, pte in entries},
+                dict(map(key_in_text, rows)))
+
+
+@pytest.fixture
+def keys(stage: Stage) -> Keys:
+    """Those keys."""
+    scene = stage.scene('protection keys', lambda new: None)
+    return stage.once('keys', lambda: look_at_keys(scene))
+
+
+def test_an_entry_has_the_protection_key_that_smaps_tells(keys: Keys) -> None:
+    """None of one process, one of the other."""
+    assert sorted(keys.smaps.values()) == [0, 1]
+    assert keys.report == keys.smaps
+
+
+def test_text_tells_a_protection_key_after_the_flags(keys: Keys) -> None:
+    """If there is one."""
+    assert keys.text == {pid: f'pkey{key}' if key else ''
+                         for pid, key in keys.smaps.items()}

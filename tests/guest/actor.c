@@ -406,6 +406,22 @@ static int cmd_mprotect(struct actor *a, char **words)
 	return result(mprotect(r.addr, r.pages * PAGE, prot));
 }
 
+/* The first key that nobody has; the pages can be read and written as before. */
+static int cmd_pkey(struct actor *a, char **words)
+{
+	struct range r;
+	int err = get_full_range(a, words, &r), key;
+
+	if (err)
+		return err;
+	key = pkey_alloc(0, 0);
+	if (key < 0)
+		return -errno;
+	say(a, "%d", key);
+	return result(pkey_mprotect(r.addr, r.pages * PAGE,
+				    PROT_READ | PROT_WRITE, key));
+}
+
 static int cmd_mremap(struct actor *a, char **words)
 {
 	struct range r;
@@ -1109,6 +1125,7 @@ static const struct command {
 	{ "own", cmd_own, "VAR heap|stack|text: call a page of that VAR" },
 	{ "unmap", cmd_unmap, "VAR PAGE COUNT" },
 	{ "mprotect", cmd_mprotect, "VAR PAGE COUNT r|rw|none" },
+	{ "pkey", cmd_pkey, "VAR PAGE COUNT: give them a new protection key" },
 	{ "mremap", cmd_mremap,
 	  "VAR PAGE COUNT NEWVAR [at ADDR]: move those pages" },
 	{ "madvise", cmd_madvise,
