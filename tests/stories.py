@@ -672,9 +672,12 @@ FUNCTIONS = (
     "idle() { until grep -q '^ *0 *0$' /sys/block/vdb/inflight; "
     'do usleep 10000; done; }',
 
-    # what was written to swap stays in memory, until somebody wants a lot
+    # what was written to swap stays in memory, until somebody wants a lot;
+    # and who wants all of it can have a guest die
     'reclaim() { local at=/proc/sys/vm/nr_hugepages; local n=$(cat $at); '
-    'echo 2000 >$at; echo $n >$at; }',
+    "local more=$n; until grep -q '^SwapCached: *0 kB' /proc/meminfo || "
+    '[ $more -gt 2000 ]; do more=$((more + 16)); echo $more >$at; done; '
+    'echo $n >$at; }',
 
     # merge what there is to merge: pages that are seen unchanged
     'ksm() { local at=/sys/kernel/mm/ksm; local n=$(cat $at/full_scans); '
