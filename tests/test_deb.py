@@ -10,7 +10,8 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Set
 
 import pytest
 
-from rvtest.system import BOOKS, Done, Journey, Step, System, version
+from rvtest.system import (BOOKS, Done, Journey, Step, System,
+                           skip_unless_packaged, version)
 from rvtest.vm import TOP, VM, made, some_kernels, suites
 
 KERNELS = some_kernels
@@ -250,6 +251,7 @@ def steps(system: System) -> Dict[str, Step]:
 @pytest.fixture(scope='module')
 def journey(series: str, packages: Packages) -> Iterator[Journey]:
     """With the dpkg and the DKMS of a kernel's suite."""
+    skip_unless_packaged(series)
     with tempfile.TemporaryDirectory(prefix='rmapviz-deb.') as name:
         system = System(series, Path(name), dpkg=True)
         system.show(packages.first, '/tmp/first.deb')

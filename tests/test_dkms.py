@@ -9,8 +9,9 @@ import pytest
 
 from rvtest.guest import Guest
 from rvtest.mok import NAME, make_key, why_not_signed
-from rvtest.system import Done, Journey, Step, System, version
-from rvtest.vm import first_of_releases, initramfs_with, is_debug
+from rvtest.system import (Done, Journey, Step, System, skip_unless_packaged,
+                           version)
+from rvtest.vm import first_of_releases, initramfs_with
 
 KERNELS = first_of_releases
 SECONDS = 100
@@ -94,8 +95,7 @@ def steps(system: System) -> Dict[str, Step]:
 @pytest.fixture(scope='module')
 def journey(series: str) -> Iterator[Journey]:
     """From make dkms-install to make dkms-uninstall."""
-    if is_debug(series):
-        pytest.skip('DKMS is for kernels that come as packages')
+    skip_unless_packaged(series)
     with tempfile.TemporaryDirectory(prefix='rmapviz-dkms.') as name:
         system = System(series, Path(name))
         system.add_kernel()

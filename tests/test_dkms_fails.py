@@ -6,7 +6,8 @@ from typing import Dict, Iterator, Tuple
 
 import pytest
 
-from rvtest.system import Journey, Step, System, version
+from rvtest.system import (Journey, Step, System, skip_unless_packaged,
+                           version)
 from rvtest.vm import TOP, newest_kernel
 
 KERNELS = newest_kernel
@@ -43,6 +44,7 @@ def failures(system: System) -> Dict[str, Step]:
 @pytest.fixture(scope='module')
 def trouble(series: str) -> Iterator[Journey]:
     """Failures one after another, on a system of their own."""
+    skip_unless_packaged(series)
     with tempfile.TemporaryDirectory(prefix='rmapviz-dkms.') as name:
         system = System(series, Path(name))
         yield Journey(system, failures(system))

@@ -37,6 +37,16 @@ def version() -> str:
     raise SystemExit('dkms.conf has no PACKAGE_VERSION')
 
 
+def skip_unless_packaged(series: str) -> None:
+    """Skip a test of what DKMS does for a kernel that no package brought.
+
+    DKMS looks for its headers where a package has them, and for modules that
+    came with it.
+    """
+    if is_debug(series):
+        pytest.skip('DKMS is for kernels that come as packages')
+
+
 Done = subprocess.CompletedProcess[str]
 
 
