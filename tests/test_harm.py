@@ -105,7 +105,7 @@ def short(stage: Stage) -> Short:
     """Asked once."""
     if vm.is_debug(stage.guest.series):
         pytest.skip('a debug kernel looks at all VMAs of a process for each '
-                    'that it makes, which takes hours')
+                    'that it makes: half an hour was not enough for so many')
     return stage.record('memory is short',
                         lambda: ask_when_memory_is_short(stage.guest))
 
