@@ -673,10 +673,11 @@ FUNCTIONS = (
     'do usleep 10000; done; }',
 
     # what was written to swap stays in memory, until somebody wants a lot;
-    # and who wants all of it can have a guest die
+    # and who wants all of it, or more than there is again and again, can have
+    # a guest die
     'reclaim() { local at=/proc/sys/vm/nr_hugepages; local n=$(cat $at); '
     "local more=$n; until grep -q '^SwapCached: *0 kB' /proc/meminfo || "
-    '[ $more -gt 2000 ]; do more=$((more + 16)); echo $more >$at; done; '
+    '[ $(cat $at) -lt $more ]; do more=$((more + 16)); echo $more >$at; done; '
     'echo $n >$at; }',
 
     # merge what there is to merge: pages that are seen unchanged
