@@ -7,6 +7,7 @@ less of it where more would take long.
 import os
 import re
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Callable, Dict, Iterator, List, NamedTuple, Set
 
 import pytest
@@ -274,12 +275,13 @@ class Waited(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """By what is done meanwhile; and what the kernel's watchdog said."""
+    """By what is done meanwhile; and what the kernel complained of."""
 
     waited: Dict[str, Waited]
-    lockups: List[str]
+    complaints: List[str]
 
 
+@lru_cache(maxsize=None)
 def measure(series: str) -> Measured:
     """In a guest whose clock counts instructions, so that figures repeat, and
     a busy host is not taken for a CPU that is kept."""
@@ -289,8 +291,7 @@ def measure(series: str) -> Measured:
             found = measure_once(guest)
             if max(found['busy'].fault, found['busy'].mmap) >= IN_THE_WAY:
                 break
-        log = guest.check('dmesg').splitlines()
-    return Measured(found, [line for line in log if 'soft lockup' in line])
+        return Measured(found, guest.kernel_complaints())
 
 
 def measure_once(guest: Guest) -> Dict[str, Waited]:
@@ -304,8 +305,6 @@ def measure_once(guest: Guest) -> Dict[str, Waited]:
     return found
 
 
-_MEASURED: Dict[str, Measured] = {}
-
 # What is busy may by chance never be in the way, and is no measure then: a
 # scheduler lets it go on for 1000 us on 7.3, and for 4000 on the others.
 IN_THE_WAY = 500
@@ -315,9 +314,7 @@ ATTEMPTS = 3
 @pytest.fixture
 def measured(series: str) -> Measured:
     """Once a kernel."""
-    if series not in _MEASURED:
-        _MEASURED[series] = measure(series)
-    return _MEASURED[series]
+    return measure(series)
 
 
 @pytest.fixture(params=['verify', 'pid'])
@@ -343,4 +340,4 @@ def test_threads_wait_little_longer_for_a_question_than_for_other_work(
 
 def test_no_question_keeps_a_cpu_for_two_seconds(measured: Measured) -> None:
     """Or the kernel would speak of a soft lockup; it is told to so early."""
-    assert measured.lockups == []
+    assert measured.complaints == []
