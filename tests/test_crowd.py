@@ -9,6 +9,7 @@ from typing import (Callable, Dict, Iterator, List, NamedTuple, Optional,
 import pytest
 
 from rvtest import vm
+from rvtest.cgroup import cgroup
 from rvtest.guest import Guest
 from rvtest.machine import Machine
 from rvtest.report import Mapping, Report, faults, mappings, tree
@@ -337,20 +338,16 @@ def test_text_shows_the_one_of_a_thousand_that_does_not_map_the_page(
 @pytest.fixture
 def poor(crowd: Crowd) -> Iterator[Callable[[str], str]]:
     """A shell that may have 32 KB more; what it says to a command."""
-    guest, group = crowd.scene.guest, '/tmp/cgroup/poor'
-    guest.check(f'mkdir /tmp/cgroup; mount -t cgroup2 none /tmp/cgroup; '
-                f'echo +memory >/tmp/cgroup/cgroup.subtree_control; '
-                f'mkdir {group}')
+    guest = crowd.scene.guest
+    with cgroup(guest) as group:
+        def say(command: str) -> str:
+            guest.check(f"echo 'echo $$ >{group}/cgroup.procs; "
+                        f'read has <{group}/memory.current; '
+                        f'echo $((has + 32768)) >{group}/memory.max; '
+                        f"{command}' >/tmp/poor")
+            return guest.run('sh /tmp/poor 2>&1').output
 
-    def say(command: str) -> str:
-        guest.check(f"echo 'echo $$ >{group}/cgroup.procs; "
-                    f'read has <{group}/memory.current; '
-                    f'echo $((has + 32768)) >{group}/memory.max; '
-                    f"{command}' >/tmp/poor")
-        return guest.run('sh /tmp/poor 2>&1').output
-
-    yield say
-    guest.check(f'rmdir {group}; umount /tmp/cgroup; rmdir /tmp/cgroup')
+        yield say
 
 
 @pytest.mark.parametrize('options', [
