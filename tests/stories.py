@@ -672,14 +672,6 @@ FUNCTIONS = (
     "idle() { until grep -q '^ *0 *0$' /sys/block/vdb/inflight; "
     'do usleep 10000; done; }',
 
-    # what was written to swap stays in memory, until somebody wants a lot;
-    # and who wants all of it, or more than there is again and again, can have
-    # a guest die
-    'reclaim() { local at=/proc/sys/vm/nr_hugepages; local n=$(cat $at); '
-    "local more=$n; until grep -q '^SwapCached: *0 kB' /proc/meminfo || "
-    '[ $(cat $at) -lt $more ]; do more=$((more + 16)); echo $more >$at; done; '
-    'echo $n >$at; }',
-
     # merge what there is to merge: pages that are seen unchanged
     'ksm() { local at=/sys/kernel/mm/ksm; local n=$(cat $at/full_scans); '
     'echo 1 >$at/run; until [ $(cat $at/full_scans) -ge $((n + 4)) ]; '
