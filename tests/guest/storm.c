@@ -89,8 +89,9 @@ enum more {
 static struct common *common;
 static struct region regions[REGIONS];
 static const char *dir;
-static int blocks; /* of memory */
-static int file;   /* of a file system on a disk, which all workers map */
+static unsigned long blocks[1024]; /* of memory, as sysfs numbers them */
+static unsigned long nr_blocks;
+static int file; /* of a file system on a disk, which all workers map */
 static unsigned int seed;
 
 static unsigned long pick(unsigned long n)
@@ -420,7 +421,7 @@ static int sys_block(void)
 	int err;
 
 	snprintf(path, sizeof(path), MEMORY "memory%lu/state",
-		 blocks / 2 + pick(blocks / 2));
+		 blocks[nr_blocks / 2 + pick(nr_blocks / 2)]);
 	alarm(PATIENCE);
 	err = put(path, "offline");
 	alarm(0);
@@ -551,7 +552,7 @@ static void compose(char *line, size_t size)
 	switch (pick(4)) {
 	case 0:
 		snprintf(line, size, pages[pick(COUNT(pages))],
-			 pick(blocks * BLOCK), more);
+			 blocks[pick(nr_blocks)] * BLOCK + pick(BLOCK), more);
 		break;
 	case 1:
 		more = words[pick(FOR_PROCESSES)];
@@ -796,6 +797,18 @@ static void say_all(void)
 		say(advices[i].name, deed++);
 }
 
+/* There are none where devices have their place below 4 GB. */
+static void find_blocks(void)
+{
+	char path[80];
+
+	for (unsigned long n = 0; n < COUNT(blocks); n++) {
+		snprintf(path, sizeof(path), MEMORY "memory%lu", n);
+		if (!access(path, F_OK))
+			blocks[nr_blocks++] = n;
+	}
+}
+
 int main(int argc, char *argv[])
 {
 	char path[80];
@@ -810,7 +823,7 @@ int main(int argc, char *argv[])
 	file = open(path, O_RDWR | O_CREAT, 0600);
 	common = mmap(NULL, sizeof(*common), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	blocks = (sysconf(_SC_PHYS_PAGES) + BLOCK - 1) / BLOCK;
+	find_blocks();
 	if (file < 0 || ftruncate(file, 16 * PAGE) || common == MAP_FAILED) {
 		perror("storm");
 		return 1;
