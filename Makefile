@@ -43,7 +43,7 @@ need_dkms = \
 .DEFAULT_GOAL := module
 .PHONY: dkms-install dkms-steps dkms-uninstall dkms-source deb
 .PHONY: module shell demo picture test tested harm fuzz misuse
-.PHONY: test-debug test-flavours coverage bench check history-docs
+.PHONY: test-debug test-races test-flavours coverage bench check history-docs
 .PHONY: clean clean-cache help
 
 module: ## build for the running kernel, or: make KERNEL=6.1
@@ -96,6 +96,12 @@ test-debug: $(debug_kernels:%=prepare-%-debug) ## all of a kernel's tests with o
 	@$(MAKE) --no-print-directory test KERNEL='$(debug_kernels:%=%-debug)' \
 		K='$(if $(K),($(K)) and )($(subst $(space), or ,$(strip \
 		$(debug_kernels:%=%-debug))))'
+
+race_kernels = $(addsuffix -kcsan,$(or $(KERNEL),$(newest)))
+
+test-races: $(addprefix prepare-,$(race_kernels)) ## a storm with a kernel that looks for data races (KCSAN), or: make test-races KERNEL=6.1
+	@$(MAKE) --no-print-directory test KERNEL='$(race_kernels)' \
+		TESTS=tests/test_storm.py
 
 flavours = $(or $(KERNEL),$(kernels:%=%-generic) 6.1-rt 6.12-rt 7.3-rt)
 

@@ -23,6 +23,8 @@ ALARMING = (
     'watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [ask:91]',
     'BUG: Bad page state in process ask  pfn:1d2f3',
     'refcount_t: underflow; use-after-free.',
+    'BUG: KCSAN: data-race in rv_write [rmapviz] / rv_write [rmapviz]',
+    'BUG: KCSAN: data-race in list_del / rv_walk [rmapviz]',
 )
 CGROUP_FULL = (
     'hog invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0',
@@ -30,6 +32,10 @@ CGROUP_FULL = (
 HARMLESS = (
     'rmapviz: loading out-of-tree module taints kernel.',
     'Spectre V2 : WARNING: Unprivileged eBPF is enabled',
+    'BUG: KCSAN: data-race in list_del / folio_lru_gen',
+    'BUG: KCSAN: data-race in race [rmapviz_race] / race [rmapviz_race]',
+    'Reported by Kernel Concurrency Sanitizer on:',
+    'kcsan: non-strict mode configured - use CONFIG_KCSAN_STRICT=y to see all',
     'random: crng init done',
 )
 
@@ -43,7 +49,7 @@ def test_a_line_that_means_trouble_is_a_complaint(line: str) -> None:
 
 @pytest.mark.parametrize('line', HARMLESS)
 def test_a_line_that_means_nothing_is_no_complaint(line: str) -> None:
-    """Some CPUs are warned of at boot."""
+    """Some CPUs are warned of at boot, and kernels race with themselves."""
     assert complaints(f'[    1.0] {line}\n') == []
 
 

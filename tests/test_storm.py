@@ -174,10 +174,20 @@ def test_the_module_can_be_unloaded_when_the_storm_is_over(stormy: Stormy
     assert stormy.unloaded
 
 
+def test_a_race_of_the_module_would_have_been_told_of(stage: Stage,
+                                                      series: str) -> None:
+    """As one of another module is; of rmapviz's nobody has complained."""
+    if 'CONFIG_KCSAN=y' not in vm.config(series):
+        pytest.skip('the kernel does not look for data races')
+    stage.guest.check('insmod /lib/rmapviz_race.ko; rmmod rmapviz_race')
+    assert re.search(r'BUG: KCSAN: .*\[rmapviz_race\]',
+                     stage.guest.check('dmesg'))
+
+
 def test_no_address_spaces_are_left_of_the_storm(stormy: Stormy, series: str,
                                                  note: Note) -> None:
     """Give or take the slab; hundreds have come and gone."""
-    if vm.is_debug(series):
+    if 'CONFIG_KASAN=y' in vm.config(series):
         pytest.skip('KASAN keeps what was freed for a while')
     note(f'{stormy.kept} more than before')
     assert stormy.kept < 10

@@ -15,12 +15,12 @@ TESTING = 'forky'
 
 # Of a series there are other kernels than that of tests/kernels: see
 # tests/vm/root.
-_VARIANT = re.compile('-(debug|generic|rt)$')
+_VARIANT = re.compile('-(debug|generic|kcsan|rt)$')
 
 
 def is_debug(series: str) -> bool:
     """Whether that kernel looks for mistakes: it is slow, and takes memory."""
-    return series.endswith('-debug')
+    return series.endswith(('-debug', '-kcsan'))
 
 
 def _known() -> Dict[str, List[str]]:
