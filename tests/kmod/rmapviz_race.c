@@ -15,32 +15,28 @@ static ulong counter;
 module_param(counter, ulong, 0444);
 MODULE_PARM_DESC(counter, "what the two have counted");
 
-static int race(void *unused)
+static void count(void)
 {
-	unsigned long end = jiffies + 5 * HZ;
-
-	while (time_before(jiffies, end)) {
-		counter++;
-		cond_resched();
-	}
-	return 0;
+	counter++;
+	cond_resched();
 }
 
-static int other(void *unused)
+static int race(void *unused)
 {
-	race(NULL);
 	while (!kthread_should_stop())
-		schedule_timeout_uninterruptible(1);
+		count();
 	return 0;
 }
 
 static int __init rmapviz_race_init(void)
 {
-	struct task_struct *task = kthread_run(other, NULL, "rmapviz_race");
+	struct task_struct *task = kthread_run(race, NULL, "rmapviz_race");
+	unsigned long end = jiffies + 5 * HZ;
 
 	if (IS_ERR(task))
 		return PTR_ERR(task);
-	race(NULL);
+	while (time_before(jiffies, end))
+		count();
 	return kthread_stop(task);
 }
 
