@@ -5,11 +5,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import List
 
 import pytest
 
-from rvtest import vm
+from rvtest import tested, vm
 from rvtest.guest import complaints
 from rvtest.stage import Once
 
@@ -135,7 +136,7 @@ def commits_named(tree: Path) -> List[str]:
          'tests/test_harness.py', '-k', 'complaint'], cwd=tree, check=True,
         env={**os.environ, 'TESTED': '1', 'PYTHONDONTWRITEBYTECODE': '1'},
         stdout=subprocess.DEVNULL)
-    return re.findall(r'test_harness .* (\S+) \|',
+    return re.findall(r'\| test_harness .* (\S+) \|  \|',
                       (tree / 'docs/tested.md').read_text())
 
 
@@ -147,3 +148,45 @@ def test_what_was_tested_is_dirty_only_if_something_was_changed(
         assert commits_named(checkout) == [head]
     (checkout / 'Kbuild').write_text('')
     assert commits_named(checkout) == [f'{head}-dirty']
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A page like docs/tested.md, without rows."""
+    monkeypatch.setattr(tested, '_FILE', tmp_path / 'tested.md')
+    monkeypatch.setattr(tested, '_commit', lambda: '0123456789ab')
+    return tmp_path / 'tested.md'
+
+
+def passed(file: str) -> List[SimpleNamespace]:
+    """What pytest has of a test that needs no kernel."""
+    return [SimpleNamespace(nodeid=f'tests/{file}.py::test', outcome='passed',
+                            user_properties=[])]
+
+
+def rows(page: Path) -> List[str]:
+    """The end of each row: from the commit on."""
+    return re.findall(r'\| (\w{12}(?:-dirty)? \| .*)\|$',
+                      page.read_text(), re.MULTILINE)
+
+
+def test_a_long_run_has_a_row_beside_that_of_a_short_one(
+        page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows more, and says with what."""
+    for seconds in ('', '1800', ''):
+        monkeypatch.setenv('STORM_SECONDS', seconds)
+        tested.write(passed('test_storm'))
+        tested.write(passed('test_house'))
+    assert rows(page) == ['0123456789ab |  ', '0123456789ab |  ',
+                          '0123456789ab | STORM_SECONDS=1800 ']
+
+
+def test_what_was_tested_dirty_is_not_kept(
+        page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told at once, and forgotten with the next run."""
+    monkeypatch.setattr(tested, '_commit', lambda: '0123456789ab-dirty')
+    tested.write(passed('test_storm'))
+    assert rows(page) == ['0123456789ab-dirty |  ']
+    monkeypatch.setattr(tested, '_commit', lambda: '0123456789ab')
+    tested.write(passed('test_house'))
+    assert rows(page) == ['0123456789ab |  ']

@@ -1,6 +1,7 @@
 """docs/tested.md: what was run, when, with which kernel; written by tests."""
 
 import datetime
+import os
 import re
 import subprocess
 from collections import Counter
@@ -12,18 +13,25 @@ _FILE = vm.TOP / 'docs' / 'tested.md'
 
 _HEAD = '''# What was tested, and when
 
-`make tested` runs all tests and writes this page; nobody writes it by hand.
-A kernel's rows are those of the last run that had it. Kernels are Debian's
-cloud flavour in QEMU without hardware acceleration, `-debug` is one that
-looks for mistakes (see [CONTRIBUTING.md](../CONTRIBUTING.md)). A row
-without a kernel is of tests that need none.
+Tests write this page when `TESTED=1` is set, as `make tested` does, which runs
+all; nobody writes it by hand. A row is of the last run of this file with this
+kernel: an older commit says that there was none since. `with` is what made a
+run longer, or another one, than `make test` has it.
 
-| kernel | file | passed | failed | skipped | when | at commit |
-|---|---|---|---|---|---|---|
+Kernels are Debian's cloud flavour; `-generic` and `-rt` are its other two,
+`-debug` and `-kcsan` look for mistakes and for data races, and `make
+test-flavours`, `test-debug` and `test-races` run them
+([CONTRIBUTING.md](../CONTRIBUTING.md#the-machines)). All are guests of QEMU,
+without hardware acceleration if the last column has no `RMAPVIZ_ACCEL=kvm`. A
+row without a kernel is of tests that need none. What was done to break the
+module is told in [safety.md](safety.md).
+
+| kernel | file | passed | failed | skipped | when | at commit | with |
+|---|---|---|---|---|---|---|---|
 '''
 
 _ROW = re.compile(r'^\| (.*?) \| (\w+) \| (\d+) \| (\d+) \| (\d+) \| '
-                  r'(\S+) \| ([\w-]+) \|$', re.MULTILINE)
+                  r'(\S+) \| ([\w-]+) \| (.*?) ?\|$', re.MULTILINE)
 
 Row = Tuple[str, ...]
 
@@ -52,6 +60,21 @@ def _commit() -> str:
     return _git('rev-parse', '--short=12', 'HEAD') + '-dirty' * bool(changed)
 
 
+def _with(file: str) -> str:
+    """Settings that a test reads, and RMAPVIZ_ACCEL, which all of them do."""
+    source = (vm.TOP / 'tests' / f'{file}.py').read_text()
+    names = {'RMAPVIZ_ACCEL',
+             *re.findall(r"os\.environ\.get\('(\w+)'", source)}
+    return ' '.join(f'{name}={os.environ[name]}' for name in sorted(names)
+                    if os.environ.get(name))
+
+
+def _is_kept(row: Row) -> bool:
+    """Nobody can check out again what was tested dirty."""
+    return ((vm.TOP / 'tests' / f'{row[1]}.py').exists()
+            and not row[6].endswith('-dirty'))
+
+
 def write(reports: List[Any]) -> None:
     """Replace the rows of what was run by what came out."""
     counts: Dict[Tuple[str, str], Counter[str]] = {}
@@ -62,18 +85,21 @@ def write(reports: List[Any]) -> None:
     today, commit = datetime.date.today().isoformat(), _commit()
     new: List[Row] = [
         (kernel, file, str(count['passed']), str(count['failed']),
-         str(count['skipped']), today, commit)
+         str(count['skipped']), today, commit, _with(file))
         for (kernel, file), count in counts.items()]
-    run = {(kernel.split(':')[0], file) for kernel, file, *_ in new}
+    run = set(map(_what, new))
     kept = [row for row in _old_rows()
-            if (row[0].split(':')[0], row[1]) not in run
-            and (vm.TOP / 'tests' / f'{row[1]}.py').exists()]
+            if _what(row) not in run and _is_kept(row)]
     _FILE.parent.mkdir(exist_ok=True)
     _FILE.write_text(_HEAD + ''.join(
         f"| {' | '.join(row)} |\n" for row in sorted(kept + new, key=_order)))
 
 
-def _order(row: Row) -> Tuple[List[int], str, str]:
+def _what(row: Row) -> Row:
+    """Of which there is one row: series, file, and with what."""
+    return row[0].split(':')[0], row[1], row[7]
+
+
+def _order(row: Row) -> Tuple[List[int], Row]:
     """Kernels by version, then files by name."""
-    return ([int(number) for number in re.findall(r'\d+', row[0])[:2]],
-            row[0], row[1])
+    return [int(number) for number in re.findall(r'\d+', row[0])[:2]], row
