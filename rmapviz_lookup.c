@@ -136,6 +136,8 @@ static unsigned long rv_empty_from(struct mm_struct *mm, unsigned long addr,
  *   RCU, and that waits for a CPU whose interrupts are off.
  * - Who unshares a table of hugetlb interrupts all CPUs before it is let go
  *   (tlb_remove_table_sync_one()), and so waits for them as well.
+ * The last two are so with CONFIG_MMU_GATHER_RCU_TABLE_FREE only; without it, no
+ * CPU is waited for but those that run the process.  So Kbuild asks for it.
  * Nothing else is locked: the answer may be old when it is read.
  *
  * Context: Process context, may sleep; interrupts are off for one page table at
