@@ -8,8 +8,8 @@
  * about all of that, and are killed now and then.  DIR is for files.
  *
  * It prints how often each thing was done and how often it failed, and how
- * often questions ended with which errno.  Some answers in JSON are left in
- * DIR/answer.N.
+ * often questions ended with which errno.  Answers in JSON are left in
+ * DIR/answers.PID, each with a line "==" after it, and it says how many.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,8 +36,11 @@
 #define DEBUGFS	 "/sys/kernel/debug/"
 #define MEMORY	 "/sys/devices/system/memory/"
 #define CPU1	 "/sys/devices/system/cpu/cpu1/online"
-#define CGROUP	 "/tmp/cgroup/storm"
+#define CGROUP	 "/tmp/cgroup/storm" /* whose limit kills */
+#define WORKED	 "/tmp/cgroup/worked"
 #define UNPOISON DEBUGFS "hwpoison/unpoison-pfn"
+#define SHARING	 "/sys/kernel/mm/ksm/pages_sharing"
+#define PARAMETER "/sys/module/rmapviz/parameters/query"
 
 #define PAGE	 4096UL
 #define HUGE	 (512 * PAGE)
@@ -45,12 +48,15 @@
 #define WORKERS	 4
 #define ASKERS	 3
 #define REGIONS	 6
-#define ANSWERS	 48
 #define PATIENCE 5 /* seconds for a block to be emptied */
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
 enum kind { ANON, PRIVATE, SHARED, SHMEM, LARGE, HUGETLB };
+
+/* What else somebody may ask about is of who works on the system. */
+#define SYSTEM WORKERS
+enum { MOUNTED, POISONED };
 
 /**
  * struct region - what a worker has mapped
@@ -66,8 +72,8 @@ struct region {
 struct common {
 	bool over;
 	bool hush; /* the module is to go: no questions */
-	pid_t workers[WORKERS];
-	char *places[WORKERS][REGIONS];
+	pid_t workers[WORKERS + 1];
+	char *places[WORKERS + 1][REGIONS];
 	unsigned long asked[256];
 	unsigned long answers;
 	unsigned long done[64];
@@ -78,8 +84,10 @@ struct common {
 enum more {
 	UNPOISONED,
 	OFFLINED,
+	MERGED,
 	SURVEY,
 	FAMILIES,
+	REMEMBERED,
 	ADVICE,
 };
 
@@ -93,6 +101,8 @@ static unsigned long blocks[1024]; /* of memory, as sysfs numbers them */
 static unsigned long nr_blocks;
 static int file; /* of a file system on a disk, which all workers map */
 static unsigned int seed;
+static char answer[4 << 20]; /* the last one, and how long it is */
+static size_t answered;
 
 static unsigned long pick(unsigned long n)
 {
@@ -118,6 +128,17 @@ static int put(const char *path, const char *text)
 	if (fd >= 0)
 		close(fd);
 	return n < 0 ? -1 : 0;
+}
+
+static unsigned long number_in(const char *path)
+{
+	char text[24] = "";
+	int fd = open(path, O_RDONLY);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	return n < 0 ? 0 : strtoul(text, NULL, 10);
 }
 
 /* ------------------------------------------------------------ to a region */
@@ -147,6 +168,8 @@ static int map_region(int kind)
 
 	r->at = at == MAP_FAILED ? NULL : at;
 	r->pages = pages[kind];
+	if (kind == ANON && pick(2))
+		madvise(at, pages[kind] * PAGE, MADV_MERGEABLE);
 	return r->at ? 0 : -1;
 }
 
@@ -159,18 +182,21 @@ static int do_map(void)
 	return map_region(kind);
 }
 
-/* Where nothing is mapped, or it is not allowed, the kernel says EFAULT. */
+/*
+ * Where nothing is mapped, or it is not allowed, the kernel says EFAULT.  Pages of
+ * zeros can be merged, but newer kernels do not write them to swap.
+ */
 static int fill(unsigned long first, unsigned long pages)
 {
 	struct region *r = some_region();
-	int zero = open("/dev/zero", O_RDONLY);
+	int source = open(pick(2) ? "/dev/zero" : "/dev/urandom", O_RDONLY);
 	ssize_t n;
 
 	first %= r->pages;
 	if (pages > r->pages - first)
 		pages = r->pages - first;
-	n = read(zero, r->at + first * PAGE, pages * PAGE);
-	close(zero);
+	n = read(source, r->at + first * PAGE, pages * PAGE);
+	close(source);
 	return n > 0 ? 0 : -1;
 }
 
@@ -237,6 +263,20 @@ static int do_madvise(void)
 	return err;
 }
 
+/* To swap, and back; what was read is thrown away. */
+static int do_return(void)
+{
+	struct iovec here = { .iov_base = answer };
+	struct iovec there;
+
+	there.iov_base = part(&there.iov_len);
+	here.iov_len = there.iov_len;
+	if (madvise(there.iov_base, there.iov_len, 21 /* PAGEOUT */))
+		return -1;
+	usleep(pick(50000));
+	return process_vm_readv(getpid(), &here, 1, &there, 1, 0) > 0 ? 0 : -1;
+}
+
 static int do_mprotect(void)
 {
 	size_t len;
@@ -282,9 +322,10 @@ static int do_move_pages(void)
 {
 	struct region *r = some_region();
 	void *page = r->at + pick(r->pages) * PAGE;
-	int node = 0, status;
+	int node = pick(2), status = -1;
 
-	return syscall(SYS_move_pages, 0, 1, &page, &node, &status, 2);
+	return syscall(SYS_move_pages, 0, 1, &page, &node, &status, 2) ||
+	       status != node ? -1 : 0;
 }
 
 static int do_soft_offline(void)
@@ -395,6 +436,14 @@ static int sys_drop(void)
 	return put("/proc/sys/vm/drop_caches", "3");
 }
 
+/* All that workers have is wanted for a moment. */
+static int sys_reclaim(void)
+{
+	int err = put(WORKED "/memory.high", "0");
+
+	return put(WORKED "/memory.high", "max") || err ? -1 : 0;
+}
+
 static int sys_cpu(void)
 {
 	int err = put(CPU1, "0");
@@ -447,6 +496,7 @@ static int sys_mount(void)
 			  fd, 0);
 	if (at != MAP_FAILED) {
 		memset(at, 1, 64 * PAGE);
+		common->places[SYSTEM][MOUNTED] = at;
 		usleep(pick(50000));
 		munmap(at, 64 * PAGE);
 	}
@@ -455,6 +505,7 @@ static int sys_mount(void)
 	return umount(path);
 }
 
+/* With "2" all that was merged is parted again. */
 static int sys_ksm(void)
 {
 	return put("/sys/kernel/mm/ksm/run", pick(8) ? "1" : "2");
@@ -492,16 +543,27 @@ static unsigned long pfn_of(const char *at)
 	return entry >> 63 ? entry & ((1UL << 55) - 1) : 0;
 }
 
+/* A child has the page, too; it is asked about before and after. */
 static int sys_poison(void)
 {
 	char *at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	unsigned long pfn = at == MAP_FAILED ? 0 : pfn_of(at);
+	pid_t child = fork();
 	char text[24];
 	int err;
 
+	if (!child) {
+		usleep(50000);
+		_exit(0);
+	}
+	common->places[SYSTEM][POISONED] = at;
+	usleep(pick(20000));
 	err = madvise(at, PAGE, 100 /* HWPOISON */);
+	usleep(pick(20000));
 	munmap(at, PAGE);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
 	if (!err && pfn && pick(4)) {
 		snprintf(text, sizeof(text), "%#lx", pfn);
 		count_more(UNPOISONED, put(UNPOISON, text));
@@ -544,7 +606,7 @@ static const char *const pages[] = {
 
 static void compose(char *line, size_t size)
 {
-	int worker = pick(WORKERS);
+	int worker = pick(WORKERS + 1);
 	char *at = common->places[worker][pick(REGIONS)];
 	const char *more = words[pick(sizeof(words) / sizeof(*words))];
 	int pid = common->workers[worker];
@@ -564,36 +626,31 @@ static void compose(char *line, size_t size)
 	}
 }
 
-/* By another name until it is whole: who asks can be killed. */
-static void keep(const char *answer, size_t len)
+/* Each asker has a file.  Who is killed leaves the last one without its end. */
+static void keep(void)
 {
-	unsigned long n =
-		__atomic_fetch_add(&common->answers, 1, __ATOMIC_RELAXED);
-	char path[80], unfinished[80];
-	int fd;
+	static const char end[] = "==\n";
+	static int answers = -1;
+	char path[80];
 
-	/* the first of them, and then some of the last */
-	if (n >= ANSWERS)
-		n = ANSWERS + n / 16 % ANSWERS;
-	snprintf(path, sizeof(path), "%s/answer.%lu", dir, n);
-	snprintf(unfinished, sizeof(unfinished), "%s/new.%d", dir, getpid());
-	fd = open(unfinished, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-	if (fd < 0)
-		return;
-	if (write(fd, answer, len) == (ssize_t)len)
-		rename(unfinished, path);
-	close(fd);
+	if (answers < 0) {
+		snprintf(path, sizeof(path), "%s/answers.%d", dir, getpid());
+		answers = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	}
+	if (write(answers, answer, answered) == (ssize_t)answered &&
+	    write(answers, end, strlen(end)) == (ssize_t)strlen(end))
+		__atomic_fetch_add(&common->answers, 1, __ATOMIC_RELAXED);
 }
 
 /* Every line of a listing has as many words as its heading. */
-static bool is_table(const char *text, size_t len)
+static bool is_table(void)
 {
 	size_t words = 0, wanted = 0;
 
-	for (size_t i = 0; i < len; i++) {
-		if (text[i] > ' ' && (!i || text[i - 1] <= ' '))
+	for (size_t i = 0; i < answered; i++) {
+		if (answer[i] > ' ' && (!i || answer[i - 1] <= ' '))
 			words++;
-		if (text[i] != '\n')
+		if (answer[i] != '\n')
 			continue;
 		wanted = wanted ? wanted : words;
 		if (words != wanted)
@@ -603,29 +660,43 @@ static bool is_table(const char *text, size_t len)
 	return wanted && !words;
 }
 
-/* Zero or an errno. */
+/* Zero or an errno; the answer is left in answer[]. */
 static int ask(const char *name, const char *line)
 {
-	static char answer[4 << 20];
 	int fd = open(name, line ? O_RDWR : O_RDONLY), err = 0;
-	size_t len = 0;
 	ssize_t n = 0;
 
+	answered = 0;
 	if (fd < 0)
 		return errno;
 	if (line && write(fd, line, strlen(line)) < 0)
 		err = errno;
-	while (!err && len < sizeof(answer) &&
-	       (n = read(fd, answer + len, sizeof(answer) - len)) > 0)
-		len += n;
+	while (!err && answered < sizeof(answer) &&
+	       (n = read(fd, answer + answered, sizeof(answer) - answered)) > 0)
+		answered += n;
 	if (n < 0)
 		err = errno;
 	close(fd);
-	if (!err && line && strstr(line, "json"))
-		keep(answer, len);
-	if (!err && !line && len < sizeof(answer) && !is_table(answer, len))
+	if (!err && answered && answered < sizeof(answer) && *answer == '{')
+		keep();
+	return err;
+}
+
+static int ask_for_listing(const char *name)
+{
+	int err = ask(name, NULL);
+
+	if (!err && answered < sizeof(answer) && !is_table())
 		err = EBADMSG;
 	return err;
+}
+
+/* Of the parameter and its file; another asker may come in between. */
+static int ask_to_remember(const char *line)
+{
+	if (put(PARAMETER, line))
+		return errno;
+	return ask(DEBUGFS "rmapviz_answer", NULL);
 }
 
 static void ask_on(void)
@@ -638,12 +709,17 @@ static void ask_on(void)
 			usleep(1000);
 		switch (pick(24)) {
 		case 0:
-			err = ask(DEBUGFS "rmapviz_survey", NULL);
+			err = ask_for_listing(DEBUGFS "rmapviz_survey");
 			count_more(SURVEY, err);
 			break;
 		case 1:
-			err = ask(DEBUGFS "rmapviz_families", NULL);
+			err = ask_for_listing(DEBUGFS "rmapviz_families");
 			count_more(FAMILIES, err);
+			break;
+		case 2:
+			compose(line, sizeof(line));
+			err = ask_to_remember(line);
+			count_more(REMEMBERED, err);
 			break;
 		default:
 			compose(line, sizeof(line));
@@ -652,8 +728,15 @@ static void ask_on(void)
 		__atomic_fetch_add(&common->asked[err & 255], 1,
 				   __ATOMIC_RELAXED);
 		if (err == ENOENT)
-			usleep(1000);
+			usleep(20000);
 	}
+}
+
+/* Where memory is short, and who exceeds it is killed. */
+static void ask_in_cgroup(void)
+{
+	put(CGROUP "/cgroup.procs", "0");
+	ask_on();
 }
 
 /* -------------------------------------------------------------- the play */
@@ -673,6 +756,7 @@ static const struct deed to_memory[] = {
 	{ "fork", do_fork },
 	{ "madvise", do_madvise },
 	{ "madvise", do_madvise },
+	{ "return", do_return },
 	{ "mprotect", do_mprotect },
 	{ "mlock", do_mlock },
 	{ "munmap", do_munmap },
@@ -692,13 +776,16 @@ static const struct deed to_system[] = {
 	{ "block", sys_block },	    { "mount", sys_mount },
 	{ "ksm", sys_ksm },	    { "module", sys_module },
 	{ "poison", sys_poison },   { "swap", sys_swap },
+	{ "reclaim", sys_reclaim },
 };
 
 static const char *const more_names[ADVICE] = {
 	[UNPOISONED] = "unpoison",
 	[OFFLINED] = "offline",
+	[MERGED] = "merged",
 	[SURVEY] = "survey",
 	[FAMILIES] = "families",
+	[REMEMBERED] = "remembered",
 };
 
 static void count_more(int more, int err)
@@ -709,6 +796,7 @@ static void count_more(int more, int err)
 static void work(int self)
 {
 	common->workers[self] = getpid();
+	put(WORKED "/cgroup.procs", "0");
 	for (int kind = 0; kind < REGIONS; kind++)
 		map_region(kind);
 	while (!common->over) {
@@ -730,6 +818,7 @@ static void work_on_system(void)
 	/* poisoned memory is its own; what is ignored would be forced on it */
 	signal(SIGBUS, survive);
 	signal(SIGALRM, survive);
+	common->workers[SYSTEM] = getpid();
 	while (!common->over) {
 		int deed = pick(COUNT(to_system));
 
@@ -748,8 +837,10 @@ static pid_t start(int number)
 	seed = seed * 31 + number + getpid();
 	if (number < WORKERS)
 		work(number);
-	else if (number < WORKERS + ASKERS)
+	else if (number < WORKERS + ASKERS - 1)
 		ask_on();
+	else if (number < WORKERS + ASKERS)
+		ask_in_cgroup();
 	else
 		work_on_system();
 	_exit(0);
@@ -766,6 +857,7 @@ static void watch(int seconds)
 		pids[i] = start(i);
 	while (time(NULL) < end) {
 		usleep(100000);
+		count_more(MERGED, number_in(SHARING) ? 0 : -1);
 		if (!pick(10))
 			kill(pids[WORKERS + pick(ASKERS)], SIGKILL);
 		for (int i = 0; i < all; i++)
@@ -830,6 +922,7 @@ int main(int argc, char *argv[])
 	}
 	watch(atoi(argv[1]));
 	say_all();
+	printf("answers %lu\n", common->answers);
 	for (int i = 0; i < 256; i++)
 		if (common->asked[i])
 			printf("asked %s %lu\n", i ? errname(i) : "ok",
