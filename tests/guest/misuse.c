@@ -376,7 +376,7 @@ static void choose(struct act *a)
 		a->verb = WRITE;
 	/* of one that can only be read, and has no places to write to */
 	if (a->d->kind == LIST && (a->verb == PWRITE || a->verb == SPLICE_TO ||
-				   a->verb == SENDFILE_TO || a->verb == SHARE))
+				   a->verb == SENDFILE_TO))
 		a->verb = WRITE;
 	a->off = choose_offset(a->d);
 	a->whence = chance(4) ? SEEK_SET : chance(3);
@@ -795,22 +795,73 @@ static void *use(void *arg)
 	return NULL;
 }
 
-/* Afterwards nobody knows what was asked last; so a question is asked. */
-static void share(struct act *a)
+/* Lines that are read whole have as many words as the first of them. */
+static bool is_table(const char *data, ssize_t len)
+{
+	int words = 0, wanted = 0;
+	bool whole = false;
+
+	for (ssize_t i = 1; i < len; i++) {
+		if (data[i] > ' ' && data[i - 1] <= ' ')
+			words++;
+		if (data[i] != '\n')
+			continue;
+		if (whole && wanted && words != wanted)
+			return false;
+		wanted = whole ? words : 0;
+		whole = true;
+		words = 0;
+	}
+	return true;
+}
+
+/* Where a read begins may be in a line of which another thread had a part. */
+static void *use_listing(void *arg)
+{
+	uintptr_t n = (uintptr_t)arg;
+	char data[2048];
+	ssize_t got;
+
+	pthread_barrier_wait(&start);
+	for (int i = 0; i < ROUNDS; i++) {
+		n = (n * 1103515245 + 12345) & INT32_MAX;
+		if (n >> 16 & 1) {
+			lseek(act->fd, (n >> 20) % 3000, SEEK_SET);
+			continue;
+		}
+		got = n >> 17 & 1 ? pread(act->fd, data, sizeof(data), 0) :
+				    read(act->fd, data, (n >> 20) % 2048);
+		if (got < 0)
+			foul = "read was refused";
+		else if (!is_table(data, got))
+			foul = "what was read are no lines";
+	}
+	return NULL;
+}
+
+static void share_with(void *(*thread)(void *))
 {
 	pthread_t threads[THREADS];
 
-	if (a->d->kind != OWN)
-		return;
 	foul = NULL;
 	for (uintptr_t i = 0; i < THREADS; i++)
-		if (pthread_create(&threads[i], NULL, use,
+		if (pthread_create(&threads[i], NULL, thread,
 				   (void *)(uintptr_t)chance(1 << 20)))
 			die("pthread_create");
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
 	if (foul)
 		wrong("%s", foul);
+}
+
+/* Afterwards nobody knows what was asked last; so a question is asked. */
+static void share(struct act *a)
+{
+	if (a->d->kind == LIST)
+		return share_with(use_listing);
+	if (a->d->kind != OWN)
+		return;
+	share_with(use);
 	a->verb = WRITE;
 	a->bad = false;
 	a->q = &questions[0];
