@@ -15,7 +15,9 @@
 #include <linux/delay.h>
 #include <linux/gfp.h>
 #include <linux/hash.h>
+#include <linux/poison.h>
 #include <linux/sched.h>
+#include <linux/string.h>
 #include <linux/types.h>
 
 #include "rmapviz_snap.h"
@@ -79,6 +81,17 @@ struct rv_key *rv_table_find(const struct rv_table *t, unsigned long ptr,
 struct rv_key *rv_table_find_or_add(struct rv_table *t, unsigned long ptr,
 				    u32 family, bool *added);
 
+/*
+ * With a kernel that looks for mistakes, what nobody sets is seen in a report,
+ * and not what the memory was for before.
+ */
+static __always_inline void *rv_unset(void *p, size_t bytes)
+{
+	if (IS_ENABLED(CONFIG_KASAN) && p)
+		memset(p, POISON_INUSE, bytes);
+	return p;
+}
+
 /* Room for one record more, with old contents, or NULL after counting it as lost. */
 static __always_inline void *rv_snap_add(struct rv_snap *s, enum rv_table_id id,
 					 u32 size)
@@ -86,7 +99,7 @@ static __always_inline void *rv_snap_add(struct rv_snap *s, enum rv_table_id id,
 	struct rv_table *t = &s->tables[id];
 
 	if (likely(t->len < t->cap))
-		return t->rec + (size_t)size * t->len++;
+		return rv_unset(t->rec + (size_t)size * t->len++, size);
 	t->lost++;
 	s->full = true;
 	return NULL;

@@ -75,7 +75,7 @@ void *rv_alloc(size_t n, size_t size)
 	if (!p && bytes > PAGE_SIZE &&
 	    bytes >> PAGE_SHIFT < si_mem_available() / 2)
 		p = __vmalloc(bytes, RV_GFP);
-	return p;
+	return rv_unset(p, bytes);
 }
 
 /**
@@ -214,7 +214,7 @@ void *rv_table_add(struct rv_table *t)
 		t->lost++;
 		return NULL;
 	}
-	return t->rec + (size_t)t->size * t->len++;
+	return rv_unset(t->rec + (size_t)t->size * t->len++, t->size);
 }
 
 static u32 *rv_table_slot(const struct rv_table *t, unsigned long ptr,
