@@ -28,7 +28,7 @@ _COMPLAINT = re.compile(
     r'|soft lockup|hard LOCKUP|blocked for more than'
     r'|scheduling while atomic|sleeping function called'
     r'|refcount_t:|kmemleak: \d+ new|unable to handle'
-    r'|list_(add|del) corruption'
+    r'|list_(add|del) corruption|Busy inodes after unmount'
     # who looks for mistakes has given up
     r'|turning off the locking correctness|leak detector disabled')
 
