@@ -28,7 +28,8 @@ static const char usage[] =
 	"       ask -r FILE    write the bytes of FILE as they are\n"
 	"       ask -o FILE    only read another file\n"
 	"       ask -d CAP ... first drop a capability, by number\n"
-	"       ask -f N QUERY let the Nth allocation fail; status 3 if it has fewer\n";
+	"       ask -f N QUERY let the Nth allocation fail; status 3 if it has fewer\n"
+	"       ask -f N -o FILE\n";
 
 static int open_file(const char *name, int flags)
 {
@@ -142,10 +143,11 @@ static int disarm(int control)
  * Only what is done for the question is to fail: no page fault here, and no
  * output.
  */
-static int ask_failing(const char *nth, const char *query)
+static int ask_failing(const char *nth, const char *file, const char *query)
 {
-	static char answer[1 << 20];
-	int fd = open_rmapviz(), err, left;
+	static char answer[8 << 20];
+	int fd = query ? open_rmapviz() : open_file(file, O_RDONLY);
+	int err = 0, left;
 	int control = open_file("/proc/thread-self/fail-nth", O_RDWR);
 	size_t len = 0;
 	ssize_t n = 0;
@@ -155,7 +157,8 @@ static int ask_failing(const char *nth, const char *query)
 		perror("ask: fail-nth");
 		return TROUBLE;
 	}
-	err = put_query(fd, query, strlen(query));
+	if (query)
+		err = put_query(fd, query, strlen(query));
 	while (!err && (n = read(fd, answer + len, sizeof(answer) - len)) > 0)
 		len += n;
 	if (n < 0)
@@ -163,8 +166,8 @@ static int ask_failing(const char *nth, const char *query)
 	left = disarm(control);
 	close(fd);
 	if (err)
-		fprintf(stderr, "ask: %s: %s (%s)\n", query, errname(err),
-			strerror(err));
+		fprintf(stderr, "ask: %s: %s (%s)\n", query ?: file,
+			errname(err), strerror(err));
 	else if (fwrite(answer, 1, len, stdout) != len)
 		return TROUBLE;
 	if (left)
@@ -222,7 +225,9 @@ int main(int argc, char *argv[])
 	if (argc == 3 && !strcmp(argv[1], "-r"))
 		return ask_file(argv[2]);
 	if (argc == 4 && !strcmp(argv[1], "-f"))
-		return ask_failing(argv[2], argv[3]);
+		return ask_failing(argv[2], NULL, argv[3]);
+	if (argc == 5 && !strcmp(argv[1], "-f") && !strcmp(argv[3], "-o"))
+		return ask_failing(argv[2], argv[4], NULL);
 	if (argc == 3 && !strcmp(argv[1], "-o"))
 		return read_file(argv[2]);
 	if (argc > 1 && argv[1][0] != '-')
