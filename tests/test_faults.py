@@ -387,3 +387,37 @@ def test_who_was_killed_keeps_nothing(killed: Killed) -> None:
     """Neither memory nor what it looked at, give or take the slab."""
     assert (killed.memory, killed.unmounted) == ('', (0, ''))
     assert [cache for cache, count in killed.kept.items() if count >= 30] == []
+
+
+# ------------------------------------------- who asks is killed in the middle --
+
+# Four million entries to look at.
+LARGE = '''
+    P map M 20000
+    P madvise M 0 20000 nohugepage
+    P write M 0 20000
+    P forkmany 200 C
+    '''
+TIMED = 'read a rest </proc/uptime; {what}; read b rest </proc/uptime; '
+# until it has gone, a third of the way through
+KILLED_MIDWAY = ('{command} >/dev/null 2>&1 & sleep {third}; '
+                 + TIMED.format(what='kill -9 $!; wait $!') + 'echo $a $b')
+WHOLE = TIMED.format(what='{command} >/dev/null') + 'echo $a $b'
+
+
+def seconds(scene: Scene, timed: str, **how: object) -> float:
+    """That the timed part took; the shell may have said who was killed."""
+    begun, ended = scene.guest.check(timed.format(**how), 120).split()[-2:]
+    return float(ended) - float(begun)
+
+
+def test_who_verifies_much_is_gone_as_soon_as_killed(scene: Scene, note: Note
+                                                     ) -> None:
+    """Long before it would have ended; a host may be busy once or twice."""
+    scene.play(LARGE)
+    ask = f"ask {scene.pfn('P', 'M')} verify"
+    whole = seconds(scene, WHOLE, command=ask)
+    killed = min(seconds(scene, KILLED_MIDWAY, command=ask, third=whole / 3)
+                 for _ in range(3))
+    note(f'{whole:.2f} s, gone {killed:.2f} s after it was killed')
+    assert killed < whole / 6
