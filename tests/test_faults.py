@@ -45,8 +45,8 @@ INJECT = '''
     echo 0 >/sys/kernel/debug/fail_page_alloc/verbose
     '''
 
-# A page of a family, one of a file, one of hugetlb, a huge one, and one that is
-# merged.
+# A page of a family, one of a file, one of hugetlb, a huge one, and one that
+# is merged.
 CROWD = f'''
     ! head -c 65536 </bin/busybox >/tmp/data
     P map M 4
@@ -389,7 +389,7 @@ def test_who_was_killed_keeps_nothing(killed: Killed) -> None:
     assert [cache for cache, count in killed.kept.items() if count >= 30] == []
 
 
-# ------------------------------------------- who asks is killed in the middle --
+# ----------------------------------------- who asks is killed in the middle --
 
 # Four million entries to look at.
 LARGE = '''

@@ -40,7 +40,7 @@
 #define WORKED	 "/tmp/cgroup/worked"
 #define UNPOISON DEBUGFS "hwpoison/unpoison-pfn"
 #define SHARING	 "/sys/kernel/mm/ksm/pages_sharing"
-#define PARAMETER "/sys/module/rmapviz/parameters/query"
+#define LAST	 "/sys/module/rmapviz/parameters/query"
 
 #define PAGE	 4096UL
 #define HUGE	 (512 * PAGE)
@@ -324,8 +324,9 @@ static int do_move_pages(void)
 	void *page = r->at + pick(r->pages) * PAGE;
 	int node = pick(2), status = -1;
 
-	return syscall(SYS_move_pages, 0, 1, &page, &node, &status, 2) ||
-	       status != node ? -1 : 0;
+	if (syscall(SYS_move_pages, 0, 1, &page, &node, &status, 2))
+		return -1;
+	return status == node ? 0 : -1;
 }
 
 static int do_soft_offline(void)
@@ -694,7 +695,7 @@ static int ask_for_listing(const char *name)
 /* Of the parameter and its file; another asker may come in between. */
 static int ask_to_remember(const char *line)
 {
-	if (put(PARAMETER, line))
+	if (put(LAST, line))
 		return errno;
 	return ask(DEBUGFS "rmapviz_answer", NULL);
 }
@@ -780,12 +781,9 @@ static const struct deed to_system[] = {
 };
 
 static const char *const more_names[ADVICE] = {
-	[UNPOISONED] = "unpoison",
-	[OFFLINED] = "offline",
-	[MERGED] = "merged",
-	[SURVEY] = "survey",
-	[FAMILIES] = "families",
-	[REMEMBERED] = "remembered",
+	[UNPOISONED] = "unpoison", [OFFLINED] = "offline",
+	[MERGED] = "merged",	   [SURVEY] = "survey",
+	[FAMILIES] = "families",   [REMEMBERED] = "remembered",
 };
 
 static void count_more(int more, int err)
