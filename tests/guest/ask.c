@@ -146,8 +146,7 @@ static int disarm(int control)
 static int ask_failing(const char *nth, const char *file, const char *query)
 {
 	static char answer[8 << 20];
-	int fd = query ? open_rmapviz() : open_file(file, O_RDONLY);
-	int err = 0, left;
+	int fd = query ? open_rmapviz() : -1, err = 0, left;
 	int control = open_file("/proc/thread-self/fail-nth", O_RDWR);
 	size_t len = 0;
 	ssize_t n = 0;
@@ -159,6 +158,8 @@ static int ask_failing(const char *nth, const char *file, const char *query)
 	}
 	if (query)
 		err = put_query(fd, query, strlen(query));
+	else if ((fd = open(file, O_RDONLY)) < 0)
+		err = errno;
 	while (!err && (n = read(fd, answer + len, sizeof(answer) - len)) > 0)
 		len += n;
 	if (n < 0)
