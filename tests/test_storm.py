@@ -140,7 +140,7 @@ def stormy(stage: Stage) -> Stormy:
 
 
 # What succeeds a few times a minute only, and may not in one.
-RARE = {'soft-offline', 'swap', 'collapse'}
+RARE = {'soft-offline', 'swap'}
 LONG = 300
 
 

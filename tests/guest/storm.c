@@ -249,7 +249,6 @@ static const struct {
 	{ "pageout", 21 },
 	{ "populate-read", 22 },
 	{ "populate-write", 23 },
-	{ "collapse", 25 },
 };
 
 static int do_madvise(void)
@@ -261,6 +260,23 @@ static int do_madvise(void)
 	err = madvise(at, len, advices[i].advice);
 	count_more(ADVICE + i, err);
 	return err;
+}
+
+/* Of a region with a few small pages. */
+static int do_collapse(void)
+{
+	struct region *r = &regions[LARGE];
+	const size_t len = r->pages * PAGE;
+
+	if (r->at)
+		munmap(r->at, len);
+	if (map_region(LARGE))
+		return -1;
+	madvise(r->at, len, MADV_NOHUGEPAGE);
+	for (int n = 0; n < 4; n++)
+		r->at[pick(r->pages) * PAGE] = 1;
+	madvise(r->at, len, MADV_HUGEPAGE);
+	return madvise(r->at, len, 25 /* COLLAPSE */);
 }
 
 /* To swap, and back; what was read is thrown away. */
@@ -437,11 +453,14 @@ static int sys_drop(void)
 	return put("/proc/sys/vm/drop_caches", "3");
 }
 
-/* All that workers have is wanted for a moment. */
+/* All that workers have is wanted for a moment, and they wait for longer. */
 static int sys_reclaim(void)
 {
-	int err = put(WORKED "/memory.high", "0");
+	int err;
 
+	if (pick(2))
+		return NOT_NOW;
+	err = put(WORKED "/memory.high", "0");
 	return put(WORKED "/memory.high", "max") || err ? -1 : 0;
 }
 
@@ -758,6 +777,7 @@ static const struct deed to_memory[] = {
 	{ "madvise", do_madvise },
 	{ "madvise", do_madvise },
 	{ "return", do_return },
+	{ "collapse", do_collapse },
 	{ "mprotect", do_mprotect },
 	{ "mlock", do_mlock },
 	{ "munmap", do_munmap },
