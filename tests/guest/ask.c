@@ -146,7 +146,7 @@ static int disarm(int control)
 static int ask_failing(const char *nth, const char *file, const char *query)
 {
 	static char answer[8 << 20];
-	int fd = query ? open_rmapviz() : -1, err = 0, left;
+	int fd = query ? open_rmapviz() : -1, err, left;
 	int control = open_file("/proc/thread-self/fail-nth", O_RDWR);
 	size_t len = 0;
 	ssize_t n = 0;
@@ -156,10 +156,12 @@ static int ask_failing(const char *nth, const char *file, const char *query)
 		perror("ask: fail-nth");
 		return TROUBLE;
 	}
-	if (query)
+	if (query) {
 		err = put_query(fd, query, strlen(query));
-	else if ((fd = open(file, O_RDONLY)) < 0)
-		err = errno;
+	} else {
+		fd = open(file, O_RDONLY);
+		err = fd < 0 ? errno : 0;
+	}
 	while (!err && (n = read(fd, answer + len, sizeof(answer) - len)) > 0)
 		len += n;
 	if (n < 0)
