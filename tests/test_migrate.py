@@ -15,7 +15,7 @@ from rmapviz_lib import target
 from rvtest import blocks, kpage, vm
 from rvtest.disk import disk_waits, impatient_writeback
 from rvtest.guest import Guest
-from rvtest.machine import Machine
+from rvtest.machine import Machine, two_nodes
 from rvtest.report import Report
 from rvtest.scene import Scene
 from rvtest.stage import Stage
@@ -30,11 +30,7 @@ KERNELS = vm.some_kernels
 NODE = 1024     # MB
 MACHINE = Machine(
     name='movable', append='numa_balancing=disable kernelcore=1022M',
-    arguments=('-m', f'{2 * NODE}',
-               '-object', f'memory-backend-ram,id=near,size={NODE}M',
-               '-object', f'memory-backend-ram,id=far,size={NODE}M',
-               '-numa', 'node,cpus=0-1,memdev=near',
-               '-numa', 'node,memdev=far'),
+    arguments=two_nodes(NODE),
     disks=True, prepare=stories.prepare)
 
 SYSCTL = '/proc/sys/vm/compact_unevictable_allowed'

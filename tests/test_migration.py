@@ -6,7 +6,7 @@ import pytest
 
 from rvtest import vm
 from rvtest.guest import Guest
-from rvtest.machine import Machine
+from rvtest.machine import Machine, two_nodes
 from rvtest.scene import Scene
 
 KERNELS = vm.some_kernels
@@ -15,11 +15,7 @@ SECONDS = 15
 # Two nodes, so that a page can be moved from the one to the other.
 MACHINE = Machine(
     name='nodes', append='numa_balancing=disable',
-    arguments=('-m', '2048',
-               '-object', 'memory-backend-ram,id=near,size=1024M',
-               '-object', 'memory-backend-ram,id=far,size=1024M',
-               '-numa', 'node,cpus=0-1,memdev=near',
-               '-numa', 'node,memdev=far'))
+    arguments=two_nodes(1024))
 
 AT = '0x10000000000'    # where an actor's first region is
 PARAMETERS = '/sys/module/rmapviz_migrating/parameters'

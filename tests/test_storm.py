@@ -19,7 +19,7 @@ import pytest
 from rvtest import vm
 from rvtest.disk import SETUP
 from rvtest.guest import Guest
-from rvtest.machine import Machine
+from rvtest.machine import Machine, two_nodes
 from rvtest.report import Report, faults, parse
 from rvtest.stage import Stage
 from stories import version
@@ -74,11 +74,7 @@ def prepare(guest: Guest) -> None:
 NODE = 2048     # MB
 MACHINE = Machine(
     name='storm', append=f'{CHECKS} {MOVABLE} {LOG}',
-    arguments=('-m', f'{2 * NODE}',
-               '-object', f'memory-backend-ram,id=near,size={NODE}M',
-               '-object', f'memory-backend-ram,id=far,size={NODE}M',
-               '-numa', 'node,cpus=0-1,memdev=near',
-               '-numa', 'node,memdev=far'),
+    arguments=two_nodes(NODE),
     disks=True, parallel=True, prepare=prepare)
 
 

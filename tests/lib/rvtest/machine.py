@@ -31,6 +31,16 @@ class Machine(NamedTuple):
 PLAIN = Machine()
 
 
+def two_nodes(megabytes: int) -> Tuple[str, ...]:
+    """Arguments of a machine with so much memory in each of two nodes, between
+    which pages can be moved."""
+    return ('-m', f'{2 * megabytes}',
+            '-object', f'memory-backend-ram,id=near,size={megabytes}M',
+            '-object', f'memory-backend-ram,id=far,size={megabytes}M',
+            '-numa', 'node,cpus=0-1,memdev=near',
+            '-numa', 'node,memdev=far')
+
+
 class Pool:
     """The guest that is running now, if any."""
 
