@@ -9,7 +9,6 @@ only a weaker CPU shows is not found.
 
 import base64
 import gzip
-import json
 import os
 import re
 from typing import Callable, Dict, List, NamedTuple, Set, Tuple
@@ -20,8 +19,10 @@ from rvtest import vm
 from rvtest.disk import SETUP
 from rvtest.guest import Guest
 from rvtest.machine import Machine, two_nodes
-from rvtest.report import Report, faults, parse
+from rvtest.report import faults as report_faults
+from rvtest.report import parse
 from rvtest.stage import Stage
+from rvtest.text import faults as text_faults
 from stories import version
 
 SEED = int(os.environ.get('STORM_SEED', '14'))
@@ -29,8 +30,8 @@ KERNELS = vm.newest_unless_named
 SECONDS = 90
 
 # What is freed is overwritten, and looked at when it is allocated again.
-# Half of memory is for what can be moved, so that a block of it can be taken
-# offline.
+# Three quarters of memory are for what can be moved, so that a block of it can
+# be taken offline.
 CHECKS = 'slub_debug=FZPU page_poison=1 init_on_alloc=0'
 MOVABLE = 'kernelcore=1022M numa_balancing=disable'
 # A log that had lost its first half could begin amidst a report of a full
@@ -39,6 +40,9 @@ LOG = 'log_buf_len=16M'
 
 CGROUP = '/tmp/cgroup'
 NEXT = '# next file'
+
+# What there is to read while the module knows of no question.
+HELP = 'rmapviz '
 
 # What a question may end with: the page, process or address is not there (any
 # more), the module is not, or goes while its parameter is written, locks or
@@ -80,7 +84,7 @@ MACHINE = Machine(
 
 class Stormy(NamedTuple):
     """What was done how often and how often in vain, what the kernel says of
-    that, how questions ended, and all answers in JSON."""
+    that, how questions ended, and all answers."""
 
     did: Dict[str, Tuple[int, int]]
     events: Dict[str, int]
@@ -108,6 +112,11 @@ def answers(guest: Guest) -> List[str]:
     return [answer for file in gzip.decompress(base64.b64decode(packed))
             .decode().split(f'\n{NEXT}\n')
             for answer in file.split('==\n')[:-1]]
+
+
+def is_json(answer: str) -> bool:
+    """And no text."""
+    return answer.startswith('{')
 
 
 def rage(guest: Guest) -> Stormy:
@@ -192,22 +201,33 @@ def test_questions_in_the_storm_are_answered_or_refused_as_documented(
     assert stormy.asked['ok'] > length(series) / 2
 
 
-def test_answers_in_the_storm_agree_with_the_schema_and_themselves(
+def test_answers_in_json_agree_with_the_schema_and_themselves(
         stormy: Stormy, note: Note) -> None:
     """All that there were; whole, though all has changed meanwhile."""
-    retries = sum(json.loads(answer).get('walk', {}).get('retries', 0)
-                  for answer in stormy.answers)
-    note(f'{len(stormy.answers)} answers, after {retries} retries')
-    assert len(stormy.answers) >= stormy.said > 40
-    wrong = [(found, answer) for answer in stormy.answers
-             if (found := faults_of(answer))]
-    assert wrong[:3] == []
+    reports = [parse(answer) for answer in stormy.answers if is_json(answer)]
+    retries = sum(report.get('walk', {}).get('retries', 0)
+                  for report in reports)
+    note(f'{len(reports)} answers, after {retries} retries')
+    assert len(reports) > 40
+    assert [(wrong, report) for report in reports if 'anon_vmas' in report
+            and (wrong := report_faults(report, reuse=True))][:3] == []
 
 
-def faults_of(answer: str) -> List[str]:
-    """What is wrong with one, if it has records."""
-    report: Report = parse(answer)
-    return faults(report, reuse=True) if 'anon_vmas' in report else []
+def test_answers_as_text_agree_with_themselves(stormy: Stormy, note: Note
+                                               ) -> None:
+    """All, too: each begins with the answer, and tables are as long as they
+    say."""
+    texts = [answer for answer in stormy.answers
+             if not is_json(answer) and not answer.startswith(HELP)]
+    note(f'{len(texts)} answers')
+    assert len(texts) > 40
+    assert [(wrong, text) for text in texts
+            if (wrong := text_faults(text))][:3] == []
+
+
+def test_no_answer_is_lost(stormy: Stormy) -> None:
+    """On their way to those who look at them."""
+    assert len(stormy.answers) >= stormy.said
 
 
 # What SLUB and page_poison write over what is free, in hex and as a number.

@@ -8,8 +8,8 @@
  * about all of that, and are killed now and then.  DIR is for files.
  *
  * It prints how often each thing was done and how often it failed, and how
- * often questions ended with which errno.  Answers in JSON are left in
- * DIR/answers.PID, each with a line "==" after it, and it says how many.
+ * often questions ended with which errno.  Answers are left in DIR/answers.PID,
+ * each with a line "==" after it, and it says how many.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -697,7 +697,15 @@ static int ask(const char *name, const char *line)
 	if (n < 0)
 		err = errno;
 	close(fd);
-	if (!err && answered && answered < sizeof(answer) && *answer == '{')
+	return err;
+}
+
+/* And leave it to be looked at, if it is all there. */
+static int ask_and_keep(const char *name, const char *line)
+{
+	int err = ask(name, line);
+
+	if (!err && answered && answered < sizeof(answer))
 		keep();
 	return err;
 }
@@ -716,7 +724,7 @@ static int ask_to_remember(const char *line)
 {
 	if (put(LAST, line))
 		return errno;
-	return ask(DEBUGFS "rmapviz_answer", NULL);
+	return ask_and_keep(DEBUGFS "rmapviz_answer", NULL);
 }
 
 static void ask_on(void)
@@ -743,7 +751,7 @@ static void ask_on(void)
 			break;
 		default:
 			compose(line, sizeof(line));
-			err = ask(DEBUGFS "rmapviz", line);
+			err = ask_and_keep(DEBUGFS "rmapviz", line);
 		}
 		__atomic_fetch_add(&common->asked[err & 255], 1,
 				   __ATOMIC_RELAXED);

@@ -3,7 +3,11 @@
 import re
 from typing import Dict, List, NamedTuple, Set
 
+ANSWER = re.compile(r'PFN 0x[0-9a-f]+ is [^;]+; .*|'
+                    r'pid \d+: \d+ anon_vmas? in \d+ famil(y|ies)')
+ADDRESSES = re.compile(r', at (\d+) address(es)?\b')
 GUTTER = ' ' * 10
+WIDE = 160      # columns of a row with a frame and many flags
 MORE = re.compile(r'(\d+) more like ')
 
 # What tells rows apart that are alike: whose they are, and where.
@@ -66,3 +70,27 @@ def misprints(text: str, columns: int = 99) -> List[str]:
     return [line for line in text.splitlines()
             if line.rstrip() != line or not line.isascii()
             or len(re.sub(r'  ([/[(]|model: )\S.*', '', line)) > columns]
+
+
+def _counts(text: str) -> Dict[str, int]:
+    """How many rows a report says that its tables have, shown or left out."""
+    counts = {label: int(section.head.split()[0])
+              for label, section in sections(text).items()
+              if label == 'anon_vmas'}
+    addresses = ADDRESSES.search(text.split('\n', 1)[0])
+    return {**counts, 'PTEs': int(addresses[1])} if addresses else counts
+
+
+def faults(text: str) -> List[str]:
+    """What is wrong with a report, by itself."""
+    wrong = misprints(text, WIDE)
+    answer = text.split('\n', 1)[0]
+    if not ANSWER.fullmatch(answer):
+        wrong.append(f'no answer: {answer}')
+    found = sections(text)
+    for label, count in _counts(text).items():
+        rows = len(found[label].rows) + found[label].left_out \
+            if label in found else count
+        if rows != count:
+            wrong.append(f'{label}: {rows} rows of {count}')
+    return wrong
