@@ -50,7 +50,8 @@ struct spent {
 /* What the process who asks has in common with this one. */
 struct shared {
 	unsigned int answers;
-	int error;
+	unsigned int refusals;
+	int error; /* of the last one */
 };
 
 static struct shared *shared;
@@ -107,10 +108,12 @@ static pid_t start_other(const char *query)
 	fd = *query ? open(RMAPVIZ, O_RDWR) : -1;
 	while (getppid() == parent) {
 		err = ask(fd, query);
-		if (err)
+		if (err) {
+			shared->refusals++;
 			shared->error = err;
-		else
+		} else {
 			shared->answers++;
+		}
 	}
 	exit(0);
 }
@@ -207,7 +210,8 @@ static void measure(const char *name, int seconds, const char *query)
 		       (unsigned long long)spent[deed].sum / spent[deed].times /
 			       1000,
 		       (unsigned long long)spent[deed].worst / 1000);
-	printf(" answers %u %s\n", query && *query ? shared->answers : 0,
+	printf(" answers %u refused %u %s\n",
+	       query && *query ? shared->answers : 0, shared->refusals,
 	       shared->error ? errname(shared->error) : "-");
 	fflush(stdout);
 }
