@@ -18,7 +18,7 @@ import pytest
 from rvtest.vm import TOP
 
 # For each target.
-FUZZ_SECONDS = int(os.environ.get('FUZZ_SECONDS', 10))
+FUZZ_SECONDS = int(os.environ.get('FUZZ_SECONDS', 60))
 SECONDS = 2 * FUZZ_SECONDS + 15
 
 # What breaks rules of C is an error, and so is a number that gets too short;
