@@ -75,10 +75,9 @@ def prepare(guest: Guest) -> None:
 
 
 # In two nodes, so that pages can move from one to the other.
-NODE = 2048     # MB
 MACHINE = Machine(
     name='storm', append=f'{CHECKS} {MOVABLE} {LOG}',
-    arguments=two_nodes(NODE),
+    arguments=two_nodes(2048),
     disks=True, parallel=True, prepare=prepare)
 
 

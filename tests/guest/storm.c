@@ -173,13 +173,16 @@ static int map_region(int kind)
 	return r->at ? 0 : -1;
 }
 
-static int do_map(void)
+static int map_anew(int kind)
 {
-	int kind = pick(REGIONS);
-
 	if (regions[kind].at)
 		munmap(regions[kind].at, regions[kind].pages * PAGE);
 	return map_region(kind);
+}
+
+static int do_map(void)
+{
+	return map_anew(pick(REGIONS));
 }
 
 /*
@@ -266,12 +269,11 @@ static int do_madvise(void)
 static int do_collapse(void)
 {
 	struct region *r = &regions[LARGE];
-	const size_t len = r->pages * PAGE;
+	size_t len;
 
-	if (r->at)
-		munmap(r->at, len);
-	if (map_region(LARGE))
+	if (map_anew(LARGE))
 		return -1;
+	len = r->pages * PAGE;
 	madvise(r->at, len, MADV_NOHUGEPAGE);
 	for (int n = 0; n < 4; n++)
 		r->at[pick(r->pages) * PAGE] = 1;

@@ -38,6 +38,11 @@ class Section(NamedTuple):
         return sum(int(found[1]) for line in self.lines
                    for found in [MORE.search(line)] if found)
 
+    @property
+    def length(self) -> int:
+        """Rows that there are, shown or left out."""
+        return len(self.rows) + self.left_out
+
 
 def sections(text: str) -> Dict[str, Section]:
     """Every section of a report by its label, but for the first line."""
@@ -72,15 +77,6 @@ def misprints(text: str, columns: int = 99) -> List[str]:
             or len(re.sub(r'  ([/[(]|model: )\S.*', '', line)) > columns]
 
 
-def _counts(text: str) -> Dict[str, int]:
-    """How many rows a report says that its tables have, shown or left out."""
-    counts = {label: int(section.head.split()[0])
-              for label, section in sections(text).items()
-              if label == 'anon_vmas'}
-    addresses = ADDRESSES.search(text.split('\n', 1)[0])
-    return {**counts, 'PTEs': int(addresses[1])} if addresses else counts
-
-
 def faults(text: str) -> List[str]:
     """What is wrong with a report, by itself."""
     wrong = misprints(text, WIDE)
@@ -88,9 +84,12 @@ def faults(text: str) -> List[str]:
     if not ANSWER.fullmatch(answer):
         wrong.append(f'no answer: {answer}')
     found = sections(text)
-    for label, count in _counts(text).items():
-        rows = len(found[label].rows) + found[label].left_out \
-            if label in found else count
-        if rows != count:
-            wrong.append(f'{label}: {rows} rows of {count}')
-    return wrong
+    told = {}
+    if 'anon_vmas' in found:
+        told['anon_vmas'] = found['anon_vmas'].head.split()[0]
+    addresses = ADDRESSES.search(answer)
+    if addresses and 'PTEs' in found:
+        told['PTEs'] = addresses[1]
+    return wrong + [f'{label}: {found[label].length} rows of {count}'
+                    for label, count in told.items()
+                    if found[label].length != int(count)]
