@@ -691,9 +691,8 @@ def prepare(guest: Guest) -> None:
     """File systems, swap and huge pages, and nobody who changes pages unasked.
 
     A fault is to map the page that was touched, and not what is around it.
-    DAMON, where it collects statistics from boot on, would take back that a
-    page was accessed.  Writeback is put off; with an interval of 0 it can come
-    as soon as something is dirty.
+    Writeback is put off; with an interval of 0 it can come as soon as
+    something is dirty.
     """
     guest.check(SETUP)
     guest.check('head -c 819200 </bin/busybox >/mnt/data; '
@@ -706,9 +705,7 @@ def prepare(guest: Guest) -> None:
                 'cd /sys/kernel/mm; echo 0 >ksm/sleep_millisecs; '
                 'echo 1000 >ksm/pages_to_scan; '
                 'echo 3600000 >transparent_hugepage/khugepaged/'
-                'scan_sleep_millisecs; cd /; '
-                'damon=/sys/module/damon_stat/parameters/enabled; '
-                '! test -e $damon || echo N >$damon')
+                'scan_sleep_millisecs; cd /')
     for function in FUNCTIONS:
         guest.check(function)
 

@@ -145,16 +145,12 @@ def by_address(report: Report) -> Question:
 def settle(guest: Guest) -> None:
     """Nothing is to change between the module's answer and the dump.
 
-    Dirty pages are written after a while, khugepaged makes huge pages, and
-    DAMON, where it collects statistics from boot on, takes back that a page
-    was accessed.
+    Dirty pages are written after a while, and khugepaged makes huge pages.
     """
     guest.check('cd /sys/kernel/mm/transparent_hugepage/khugepaged; '
                 'echo 3600000 >scan_sleep_millisecs; cd /; '
                 'echo 0 >/sys/kernel/mm/ksm/run; '
                 'echo 0 >/proc/sys/vm/dirty_writeback_centisecs; '
-                'damon=/sys/module/damon_stat/parameters/enabled; '
-                '! test -e $damon || echo N >$damon; '
                 'drain')
 
 

@@ -39,6 +39,7 @@ MOVABLE = 'kernelcore=1022M numa_balancing=disable'
 LOG = 'log_buf_len=16M'
 
 CGROUP = '/tmp/cgroup'
+DAMON = '/sys/module/damon_stat/parameters/enabled'
 NEXT = '# next file'
 
 # What there is to read while the module knows of no question.
@@ -59,8 +60,8 @@ def length(series: str) -> int:
 
 
 def prepare(guest: Guest) -> None:
-    """A disk, swap, KSM that hurries, a cgroup that kills, and one from which
-    memory can be taken."""
+    """A disk, swap, KSM that hurries, DAMON that looks who uses what, a cgroup
+    that kills, and one from which memory can be taken."""
     guest.check(SETUP)
     guest.check(f'mkdir -p {CGROUP}; mount -t cgroup2 cgroup {CGROUP}; '
                 f'echo +memory >{CGROUP}/cgroup.subtree_control; '
@@ -71,7 +72,8 @@ def prepare(guest: Guest) -> None:
                 'insmod /lib/hwpoison-inject.ko')
     guest.check('echo 20 >/sys/kernel/mm/ksm/sleep_millisecs; '
                 'echo 1000 >/sys/kernel/mm/ksm/pages_to_scan; '
-                'echo 1 >/sys/kernel/mm/ksm/run')
+                'echo 1 >/sys/kernel/mm/ksm/run; '
+                f'[ ! -e {DAMON} ] || echo Y >{DAMON}')
 
 
 # In two nodes, so that pages can move from one to the other.

@@ -55,6 +55,10 @@ _DEBUG_TIME = 6
 # under much output nobody cares for it in time; the log has it all.
 _QUIET, _SILENT = 'quiet loglevel=5', 'quiet loglevel=1 log_buf_len=4M'
 
+# DAMON, where it collects statistics from boot on, takes back from pages here
+# and there that they were accessed.
+_STILL = 'damon_stat.enabled=N'
+
 # Seconds that a stock kernel takes to boot on an idle host.
 _BOOT_TIME = 8
 
@@ -156,8 +160,8 @@ class Guest:
         self._received = b''
         quiet = _SILENT if series.endswith('-rt') else _QUIET
         command = qemu_command(series, memory_mb, 1 if icount else cpus,
-                               f'rmapviz.port {quiet} {append}', icount,
-                               parallel, cpu)
+                               f'rmapviz.port {_STILL} {quiet} {append}',
+                               icount, parallel, cpu)
         # stderr in a file: a pipe that nobody reads would block QEMU
         self._stderr = open(self._dir / 'stderr', 'w+', encoding='utf-8')
         self._qemu = subprocess.Popen(

@@ -185,12 +185,10 @@ CHAPTERS = (BUILDING, CLASSIC, CHAINS, CROWD, UNMAP, WORDS, GAP)
 # --------------------------------------------------------------- the show --
 
 def prepare(guest: Guest) -> None:
-    """A file system and swap; nobody changes pages unasked."""
+    """A file system and swap."""
     guest.check(SETUP)
     guest.check('head -c 65536 </bin/busybox >/mnt/data; sync; '
-                'echo 3 >/proc/sys/vm/drop_caches; '
-                'damon=/sys/module/damon_stat/parameters/enabled; '
-                '! test -e $damon || echo N >$damon')
+                'echo 3 >/proc/sys/vm/drop_caches')
 
 
 class Shown(NamedTuple):
