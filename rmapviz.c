@@ -222,8 +222,10 @@ static int rv_ask_to_read(struct seq_file *m, loff_t pos)
 static ssize_t rv_read(struct file *file, char __user *ubuf, size_t size,
 		       loff_t *ppos)
 {
-	int err = size ? rv_ask_to_read(file->private_data, *ppos) : 0;
+	int err = rv_locked_down();
 
+	if (!err && size)
+		err = rv_ask_to_read(file->private_data, *ppos);
 	return err ?: seq_read(file, ubuf, size, ppos);
 }
 

@@ -291,6 +291,7 @@ class Sealed(NamedTuple):
 
     modes: str
     still_open: Result
+    half_read: Result
     answer: Result
     rmapviz: Result
     insmod: Result
@@ -307,8 +308,10 @@ def lockdown_lines(guest: Guest) -> List[str]:
 def seal(guest: Guest, module: str) -> Sealed:
     """Raise it now, look at what worked, and try to load the module anew."""
     guest.check(f'echo 0 brief >{PARAMETER}')
-    still_open = guest.run(
-        f'(exec 5<{ANSWER}; echo confidentiality >{LOCKDOWN}; cat <&5)')
+    guest.check(f'exec 5<{ANSWER} 6<{ANSWER}; dd bs=1 count=1 <&6 2>&1; '
+                f'echo confidentiality >{LOCKDOWN}')
+    still_open, half_read = (guest.run(f'cat <&{n}') for n in (5, 6))
+    guest.check('exec 5<&- 6<&-')
     modes = guest.check(f'cat {LOCKDOWN}')
     answer, rmapviz = (guest.run(f'cat {name}') for name in (ANSWER, FILE))
     guest.check('rmmod rmapviz')
@@ -316,7 +319,8 @@ def seal(guest: Guest, module: str) -> Sealed:
     insmod = guest.run(f'insmod {module}')
     log = lockdown_lines(guest)[len(before):]
     files = guest.run(f'ls -d /sys/module/rmapviz {FILE}* 2>/dev/null').output
-    return Sealed(modes, still_open, answer, rmapviz, insmod, log, files)
+    return Sealed(modes, still_open, half_read, answer, rmapviz, insmod, log,
+                  files)
 
 
 @pytest.fixture(scope='module')
@@ -344,6 +348,13 @@ def test_an_answer_cannot_be_read_from_a_file_still_open(sealed: Sealed
                                                          ) -> None:
     """Whoever opened it in time."""
     assert is_refused(sealed.still_open)
+
+
+def test_the_rest_of_an_answer_cannot_be_read_under_confidentiality(
+        sealed: Sealed) -> None:
+    """By who has begun to read it before."""
+    assert is_refused(sealed.half_read)
+    assert len(sealed.half_read.output.splitlines()) == 1
 
 
 def test_rmapviz_answer_cannot_be_read_under_confidentiality(
