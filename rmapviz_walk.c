@@ -792,9 +792,10 @@ static int rv_wait_to_retry(struct rv_snap *s)
 		return -EAGAIN;
 	if (fatal_signal_pending(current))
 		return -EINTR;
+	/* Nobody is to miss what is held while this waits. */
+	rv_snap_clear(s);
 	us = min(10UL << min(s->retries / 4, 10U), RV_WAIT_MAX_US);
 	usleep_range(us, 2 * us);
-	rv_snap_clear(s);
 	return 0;
 }
 
