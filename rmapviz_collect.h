@@ -244,6 +244,7 @@ bool rv_lookup_leaf(struct mm_struct *mm, unsigned long addr,
 		    struct rv_leaf *leaf);
 int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn);
 struct mm_struct *rv_lookup_mm(pid_t pid);
+void rv_put_mm(struct mm_struct *mm);
 
 /* ---------------------------------- rmapviz_ksym.c: what is not exported -- */
 

@@ -375,7 +375,7 @@ static int rv_tell_process(struct rv_families *f, pid_t pid)
 	told = rv_is_first_user(mm, pid, rv_note_process(&who, pid));
 	if (told == 1)
 		told = rv_tell_mm(f, mm);
-	mmput(mm);
+	rv_put_mm(mm);
 	if (told != 1)
 		return told;
 	f->line.pid = who.pid;

@@ -22,7 +22,7 @@
  * @pid: the process, as the current task's pid namespace numbers it
  *
  * Context: Process context, may sleep.
- * Return: the mm, to be dropped with mmput(); NULL for a kernel thread or a
+ * Return: the mm, to be dropped with rv_put_mm(); NULL for a kernel thread or a
  * process that has left its address space; ERR_PTR(-ESRCH).
  */
 struct mm_struct *rv_lookup_mm(pid_t pid)
@@ -41,6 +41,21 @@ struct mm_struct *rv_lookup_mm(pid_t pid)
 		}
 	rcu_read_unlock();
 	return task ? mm : ERR_PTR(-ESRCH);
+}
+
+/**
+ * rv_put_mm() - let go of an address space
+ * @mm: of which the caller is a user
+ *
+ * Its process may have exited meanwhile.  Then a worker of the kernel takes it
+ * apart: in here, its files would stay open, and their file system busy, until
+ * the question is answered (see task_work_add() in fput() of fs/file_table.c).
+ *
+ * Context: Process context; does not sleep.
+ */
+void rv_put_mm(struct mm_struct *mm)
+{
+	mmput_async(mm);
 }
 
 static void rv_fill_leaf(struct rv_leaf *leaf, unsigned long addr,
@@ -232,6 +247,6 @@ int rv_lookup_pfn(pid_t pid, u64 addr, u64 *pfn)
 			err = leaf.migrating ? -EAGAIN : -EFAULT;
 		mmap_read_unlock(mm);
 	}
-	mmput(mm);
+	rv_put_mm(mm);
 	return err;
 }

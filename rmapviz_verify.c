@@ -222,7 +222,7 @@ static int rv_scan_mm(struct rv_scan *sc, struct mm_struct *mm)
 		if (atomic_read(&mm->mm_users) == 1)
 			break;
 	}
-	mmput(mm);
+	rv_put_mm(mm);
 	return err;
 }
 
@@ -327,7 +327,7 @@ static enum rv_sight rv_look_at(const struct rv_scan *sc,
 		sight = rv_look_at_locked(sc, mm, mismatch->addr);
 		mmap_read_unlock(mm);
 	}
-	mmput(mm);
+	rv_put_mm(mm);
 	return sight;
 }
 

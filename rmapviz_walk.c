@@ -755,7 +755,7 @@ static int rv_walk_mm(struct rv_walker *w, pid_t pid)
 	rv_snap_want(s, RV_AVCS, vmas);
 	s->lookup_vmas = true;
 	err = s->full ? -ENOBUFS : rv_walk_mm_in_turns(w, mm);
-	mmput(mm);
+	rv_put_mm(mm);
 	return err;
 }
 

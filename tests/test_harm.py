@@ -56,9 +56,10 @@ class Crowd(NamedTuple):
 
 @contextmanager
 def crowd(guest: Guest, scene: str, number: int) -> Iterator[Crowd]:
-    """Processes around it, until this is left."""
+    """Processes around it, until this is left; scene may name the program."""
+    program = scene if scene.startswith('/') else f'crowd {scene}'
     pfn, pid, _ = guest.check(': >/tmp/where; '
-                              f'crowd {scene} {number} >/tmp/where & '
+                              f'{program} {number} >/tmp/where & '
                               'until grep -q . /tmp/where; do usleep 20000; '
                               'done; cat /tmp/where; rm /tmp/where',
                               300).split()
@@ -246,21 +247,49 @@ def test_brief_keeps_no_records_of_a_ksm_page(guest: Guest, note: Note
 
 # ------------------------------------------------------------ file systems --
 
+def scans(ticks: int) -> str:
+    """Shell: whether $asker has used so much of a CPU, in 10 ms."""
+    return ('set -- $(cat /proc/$asker/stat); '
+            f'[ $((${{14}} + ${{15}})) -ge {ticks} ]')
+
+
 def test_umount_does_not_wait_for_verify(scene: Scene) -> None:
     """The file system is gone while the scan for its page goes on."""
     guest = scene.guest
     scene.play('P map F 1 shared file /mnt/page 0\nP read F')
     pfn = scene.pfn('P', 'F')
     scene.play('P unmap F 0 1')
-    ticks = 'set -- $(cat /proc/$asker/stat); [ $((${14} + ${15})) -ge 10 ]'
     with crowd(guest, 'entries', SCANNED):
         guest.check(f"ask '{pfn} verify' >/tmp/said 2>&1 & asker=$!; "
-                    f'until {ticks}; do usleep 10000; done', 300)
+                    f'until {scans(10)}; do usleep 10000; done', 300)
         unmounted = guest.run('umount /mnt').status
         gone = guest.run('! test -e /sys/fs/ext4/vda').status
-        scans = guest.run('kill -0 $asker').status
+        still = guest.run('kill -0 $asker').status
         guest.check('wait $asker; mount -t ext4 /dev/vda /mnt', 300)
-    assert (unmounted, gone, scans) == (0, 0, 0)
+    assert (unmounted, gone, still) == (0, 0, 0)
+
+
+def test_umount_does_not_wait_for_the_end_of_a_verify_that_saw_a_process_die(
+        scene: Scene, note: Note) -> None:
+    """Its program is let go of while the scan looks at others."""
+    guest = scene.guest
+    scene.play('P map M 1\nP write M')
+    guest.check('cp /bin/crowd /mnt/crowd; sync')
+    entries = SCANNED // (10 if vm.is_debug(guest.series) else 1)
+    with crowd(guest, '/mnt/crowd entries', entries) as scanned, \
+            crowd(guest, 'entries', 3 * entries):
+        guest.check(f"ask '{scene.pfn('P', 'M')} verify' >/tmp/said 2>&1 & "
+                    f'asker=$!; until {scans(5)}; do usleep 10000; done', 300)
+        guest.check(f'kill -9 {scanned.pid}')
+        tries = guest.check('tries=1; until umount /mnt 2>/dev/null; do '
+                            'kill -0 $asker || break; usleep 20000; '
+                            'tries=$((tries + 1)); done; echo $tries', 300)
+        unmounted = guest.run('! grep -q " /mnt " /proc/mounts').status
+        still = guest.run('kill -0 $asker').status
+        guest.check('wait $asker; umount /mnt 2>/dev/null; '
+                    'mount -t ext4 /dev/vda /mnt; rm /mnt/crowd', 300)
+    note(f'unmounted at the try {tries.strip()}')
+    assert (unmounted, still) == (0, 0)
 
 
 # ----------------------------------------------------- mmap_lock, and a CPU --
