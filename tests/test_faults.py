@@ -222,6 +222,35 @@ def test_a_listing_is_whole_or_enomem_whichever_allocation_fails(
             if status == '0' and int(lines) < whole * 0.9] == []
 
 
+# Where memory for a line is refused, that read ends before the line, and the
+# next one goes on from there.
+READ_ON = (
+    'for n in $(seq {many}); do exec 5<{listing}; echo $n >{nth}; '
+    'cat <&5 >/tmp/said 2>/tmp/why; read failed <{failed}; echo 0 >{nth}; '
+    'cat <&5 >>/tmp/said 2>>/tmp/why; status=$?; exec 5<&-; '
+    '[ $failed = 1 ] || break; '
+    'echo "$status $(grep -c " 101 " /tmp/said) $(wc -l </tmp/said)"; done')
+
+
+def test_families_can_be_read_on_whichever_allocation_failed(
+        scene: Scene, note: Note) -> None:
+    """Where one has more processes than there is room for at first."""
+    guest = scene.guest
+    if vm.is_debug(guest.series):
+        pytest.skip('its fail-nth is of one task, and here two read')
+    scene.play('P map M 1\nP write M\nP forkmany 100 C')
+    whole = len(guest.check(f'cat {FAMILIES}').splitlines())
+    with memory_refused(guest):
+        said = guest.check(READ_ON.format(
+            many=MANY, listing=FAMILIES, nth=f'{PARAMETERS}/nth',
+            failed=f'{PARAMETERS}/failed'), 300)
+    tries = [tuple(map(int, line.split())) for line in said.splitlines()]
+    note(f'{len(tries)} allocations refused')
+    assert tries and len(tries) < MANY
+    assert [some for some in tries
+            if some[:1] != (0,) or not some[1] or some[2] < whole * 0.9] == []
+
+
 LARGE_CROWD = CROWD.replace('/tmp/data', f'{DISK}/data').replace(
     'forkmany 12', 'forkmany 60')
 
