@@ -707,7 +707,10 @@ static int ask_and_keep(const char *name, const char *line)
 {
 	int err = ask(name, line);
 
-	if (!err && answered && answered < sizeof(answer))
+	/* There is always something to say. */
+	if (!err && !answered)
+		err = EBADMSG;
+	if (!err && answered < sizeof(answer))
 		keep();
 	return err;
 }
