@@ -55,11 +55,11 @@ class Crowd(NamedTuple):
 
 
 @contextmanager
-def crowd(guest: Guest, scene: str, number: int) -> Iterator[Crowd]:
-    """Processes around it, until this is left; scene may name the program."""
-    program = scene if scene.startswith('/') else f'crowd {scene}'
+def crowd(guest: Guest, scene: str, number: int, program: str = 'crowd'
+          ) -> Iterator[Crowd]:
+    """Processes around it, until this is left."""
     pfn, pid, _ = guest.check(': >/tmp/where; '
-                              f'{program} {number} >/tmp/where & '
+                              f'{program} {scene} {number} >/tmp/where & '
                               'until grep -q . /tmp/where; do usleep 20000; '
                               'done; cat /tmp/where; rm /tmp/where',
                               300).split()
@@ -247,10 +247,11 @@ def test_brief_keeps_no_records_of_a_ksm_page(guest: Guest, note: Note
 
 # ------------------------------------------------------------ file systems --
 
-def scans(ticks: int) -> str:
-    """Shell: whether $asker has used so much of a CPU, in 10 ms."""
-    return ('set -- $(cat /proc/$asker/stat); '
-            f'[ $((${{14}} + ${{15}})) -ge {ticks} ]')
+def begin_to_verify(guest: Guest, pfn: int, ticks: int) -> None:
+    """In the background, until $asker has used so much of a CPU, in 10 ms."""
+    used = 'set -- $(cat /proc/$asker/stat); [ $((${14} + ${15}))'
+    guest.check(f"ask '{pfn} verify' >/tmp/said 2>&1 & asker=$!; "
+                f'until {used} -ge {ticks} ]; do usleep 10000; done', 300)
 
 
 def test_umount_does_not_wait_for_verify(scene: Scene) -> None:
@@ -260,8 +261,7 @@ def test_umount_does_not_wait_for_verify(scene: Scene) -> None:
     pfn = scene.pfn('P', 'F')
     scene.play('P unmap F 0 1')
     with crowd(guest, 'entries', SCANNED):
-        guest.check(f"ask '{pfn} verify' >/tmp/said 2>&1 & asker=$!; "
-                    f'until {scans(10)}; do usleep 10000; done', 300)
+        begin_to_verify(guest, pfn, 10)
         unmounted = guest.run('umount /mnt').status
         gone = guest.run('! test -e /sys/fs/ext4/vda').status
         still = guest.run('kill -0 $asker').status
@@ -276,10 +276,9 @@ def test_umount_does_not_wait_for_the_end_of_a_verify_that_saw_a_process_die(
     scene.play('P map M 1\nP write M')
     guest.check('cp /bin/crowd /mnt/crowd; sync')
     entries = SCANNED // (10 if vm.is_debug(guest.series) else 1)
-    with crowd(guest, '/mnt/crowd entries', entries) as scanned, \
+    with crowd(guest, 'entries', entries, '/mnt/crowd') as scanned, \
             crowd(guest, 'entries', 3 * entries):
-        guest.check(f"ask '{scene.pfn('P', 'M')} verify' >/tmp/said 2>&1 & "
-                    f'asker=$!; until {scans(5)}; do usleep 10000; done', 300)
+        begin_to_verify(guest, scene.pfn('P', 'M'), 5)
         guest.check(f'kill -9 {scanned.pid}')
         tries = guest.check('tries=1; until umount /mnt 2>/dev/null; do '
                             'kill -0 $asker || break; usleep 20000; '
