@@ -550,6 +550,8 @@ static void check_last(const struct act *a, off_t off)
 		      last ? last->text : "");
 	if (!off && a->ret >= 0 && last && last->err)
 		wrong("not refused with %s", errname(last->err));
+	if (!off && !a->ret)
+		wrong("nothing was read");
 	if (!off && a->ret >= 0 && !begins(a->data, a->ret, last))
 		wrong("'%.40s' is no answer to '%s'", a->data, last->text);
 }
