@@ -19,6 +19,7 @@ from rvtest.report import Report, parse
 from rvtest.scene import FAMILIES, FILE, SURVEY, Scene
 from rvtest.stage import Stage
 from stories import HUGE, PREPARED, slug
+from test_gap import MERGED, slow_ksmd
 
 MACHINE = PREPARED
 KERNELS = vm.some_kernels
@@ -71,7 +72,7 @@ CROWD = f'''
 # {M}, {F}, {H}, {T} and {K} are pages, {pid} is a process.
 QUESTIONS = (
     '{M}', '{M} brief', '{M} verify', '{M} folio', '{F}', '{F} verify', '{H}',
-    '{T}', '{T} folio', '{K}', '{K} brief', '{K} verify',
+    '{T}', '{T} folio', '{T} folio verify', '{K}', '{K} brief', '{K} verify',
     'pid {pid}', 'pid {pid} ' + AT, 'pid {pid} brief', '0', 'phys 0x1000')
 
 Note = Callable[[str], None]
@@ -163,6 +164,17 @@ def spelled(scene: Scene, question: str) -> str:
     return question.format(pid=scene.pids['C0'], **pages)
 
 
+def compare(tried: Tried, note: Note) -> None:
+    """Each answer with the one that had all memory."""
+    errors = [some.error for some in tried.tries]
+    note(f'{len(errors)} allocations, {errors.count("ENOMEM")} of them ENOMEM')
+    assert set(errors) <= {'ok', 'ENOMEM'}
+    assert 'ENOMEM' in errors
+    assert len(errors) < MANY
+    assert [some.nth for some in tried.tries if some.error == 'ok'
+            and steady(some.report) != steady(tried.before)] == []
+
+
 @pytest.fixture(params=[pytest.param(query, id=slug(query))
                         for query in QUESTIONS])
 def tried(request: pytest.FixtureRequest, short: Scene) -> Tried:
@@ -173,19 +185,41 @@ def tried(request: pytest.FixtureRequest, short: Scene) -> Tried:
 def test_a_question_is_right_or_enomem_whichever_allocation_fails(
         tried: Tried, note: Note) -> None:
     """The same answer as before, where there is another way to memory."""
-    errors = [some.error for some in tried.tries]
-    note(f'{len(errors)} allocations, {errors.count("ENOMEM")} of them ENOMEM')
-    assert set(errors) <= {'ok', 'ENOMEM'}
-    assert 'ENOMEM' in errors
-    assert len(errors) < MANY
-    assert [some.nth for some in tried.tries if some.error == 'ok'
-            and steady(some.report) != steady(tried.before)] == []
+    compare(tried, note)
 
 
 def test_a_question_is_answered_as_before_when_memory_is_back(tried: Tried
                                                               ) -> None:
     """And no page has a reference too many."""
     assert steady(tried.after) == steady(tried.before)
+
+
+def test_verify_is_right_or_enomem_if_there_are_more_address_spaces(
+        stage: Stage, note: Note) -> None:
+    """Than it has room for at first, and so references that it has to drop."""
+    stage.clear()
+    guest = stage.guest
+    spaces = guest.objects('mm_struct')
+    with Scene(guest) as scene, memory_refused(guest):
+        scene.play('P map M 1\nP write M\nP forkmany 300 C')
+        tried = try_all(scene, f"{scene.pfn('P', 'M')} verify")
+    assert tried.before['verify']['found'] == 301
+    compare(tried, note)
+    assert steady(tried.after) == steady(tried.before)
+    assert guest.objects('mm_struct') - spaces < 30
+
+
+def test_verify_is_right_or_enomem_where_rmap_misses_mappings(
+        scene: Scene, note: Note) -> None:
+    """For which there is room only when they are known."""
+    guest = scene.guest
+    scene.story(MERGED)
+    pfn = scene.pfn('C', 'M')
+    with slow_ksmd(guest), memory_refused(guest):
+        guest.wait_for(f"ask '{pfn}' | grep -q 'does not reach'")
+        tried = try_all(scene, f'{pfn} verify')
+    assert len(tried.before['verify']['missing']) == 2
+    compare(tried, note)
 
 
 READ_ALL = (
