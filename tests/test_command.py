@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, \
-    Optional, Set, Union
+    Optional, Set, Tuple, Union
 
 import pytest
 
@@ -720,19 +720,59 @@ def test_every_frame_is_asked_about_without_kpageflags(tmp_path: Path
                                                        ) -> None:
     """Also behind those of which it would be read at a time."""
     frames = target.Frames(0, why.CHUNK + 5, '')
-    assert len(why.candidates(frames, proc.Proc(str(tmp_path)), {})) \
-        == frames.pages
+    assert len(why.candidates(frames, proc.Proc(str(tmp_path)),
+                              why.Fates(frames))) == frames.pages
 
 
 def test_a_range_beyond_memory_is_not_gone_through(tmp_path: Path) -> None:
     """kpageflags ends where memory does."""
     (tmp_path / 'proc').mkdir()
     (tmp_path / 'proc/kpageflags').write_bytes(bytes(8 * 16))
-    tally = {'absent': 0}
     frames = target.Frames(8, 1 << 39, '')
-    assert list(why.candidates(frames, proc.Proc(str(tmp_path)), tally)) \
+    fates = why.Fates(frames)
+    assert list(why.candidates(frames, proc.Proc(str(tmp_path)), fates)) \
         == list(range(8, 16))
-    assert tally['absent'] == (1 << 39) - 8
+    assert fates.count(why.Fate.ABSENT) == (1 << 39) - 8
+
+
+BUDDY, COMPOUND_HEAD, COMPOUND_TAIL = (1 << bit for bit in (10, 15, 16))
+
+
+def outcome(answered: Command, tmp_path: Path, flags: List[int],
+            said: Dict[int, Said]) -> Tuple[str, Fake]:
+    """Of a range of which kpageflags said that, and then the module this."""
+    (tmp_path / 'proc/kpageflags').write_bytes(
+        b''.join(word.to_bytes(8, 'little') for word in flags))
+    fake = Fake(said)
+    return answered(fake, 'why', f'0-{len(flags) - 1}').out, fake
+
+
+def test_a_frame_that_was_free_counts_once_in_a_folio_made_since(
+        answered: Command, tmp_path: Path) -> None:
+    """The folio is asked about by a frame in its middle that was not free."""
+    made = page(1, order=3)
+    made['page']['head'] = 0
+    out, _ = outcome(answered, tmp_path, [BUDDY, 0, *[BUDDY] * 6], {1: made})
+    assert '1 page free, 7 would move, 0 not there' in out
+
+
+def test_tails_of_a_folio_that_was_split_since_are_asked_about(
+        answered: Command, tmp_path: Path) -> None:
+    """Or they would not count at all."""
+    out, fake = outcome(answered, tmp_path,
+                        [COMPOUND_HEAD, *[COMPOUND_TAIL] * 3, BUDDY], {})
+    assert '1 page free, 4 would move, 0 not there' in out
+    assert fake.asked == [[f'{pfn:#x} brief'] for pfn in range(4)]
+
+
+def test_tails_of_a_folio_that_does_not_answer_are_not_asked_about(
+        answered: Command, tmp_path: Path) -> None:
+    """Each would take as long as it."""
+    out, fake = outcome(answered, tmp_path,
+                        [COMPOUND_HEAD, *[COMPOUND_TAIL] * 3, BUDDY],
+                        {0: failure('EAGAIN', 0)})
+    assert '1 page free, 0 would move, 0 not there, 1 not answered' in out
+    assert fake.asked == [['0x0 brief']] * 2
 
 
 def test_who_of_a_range_counts_what_is_not_there(answered: Command) -> None:

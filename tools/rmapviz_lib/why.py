@@ -2,6 +2,7 @@
 
 import errno
 from collections import Counter
+from enum import IntEnum
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, \
     Optional, Sequence, Tuple
 
@@ -198,6 +199,57 @@ def case_json(case: Case, proc: Proc, live: bool) -> Dict[str, Any]:
 
 # ---------------------------------------------------------------- a range --
 
+class Fate(IntEnum):
+    """What was last said of a frame."""
+
+    UNTOLD = 0
+    SILENT = 1      # it did not answer
+    FREE = 2        # it need not move
+    MOVABLE = 3
+    STAYS = 4
+    ABSENT = 5      # no such page
+
+
+class Fates:
+    """What becomes of the frames of a range.
+
+    Folios are made, split and freed meanwhile, and then two answers are of the
+    same frame; the later one counts, so that no frame counts twice.
+    """
+
+    def __init__(self, frames: Frames) -> None:
+        self._frames = frames
+        self._fates = bytearray()   # as far as something was said
+        self._beyond = 0            # frames behind the end of memory
+
+    def tell(self, pfn: int, fates: bytes) -> None:
+        """Of some frames in a row, a Fate for each."""
+        start = pfn - self._frames.first
+        self._fates.extend(bytes(max(0, start - len(self._fates))))
+        self._fates[start:start + len(fates)] = fates
+
+    def end_at(self, pfn: int) -> None:
+        """From there on there is no memory."""
+        self._beyond = self._frames.end - pfn
+
+    def count(self, fate: Fate) -> int:
+        """How many frames have it."""
+        return self._fates.count(fate) \
+            + (self._beyond if fate is Fate.ABSENT else 0)
+
+    def untold(self) -> Iterator[int]:
+        """Frames of which nobody spoke: what was a tail is one no more.
+
+        Behind a folio that did not answer they may well be its own.
+        """
+        fate = Fate.UNTOLD
+        for i, now in enumerate(self._fates):
+            if now != Fate.UNTOLD:
+                fate = Fate(now)
+            elif fate is not Fate.SILENT:
+                yield self._frames.first + i
+
+
 class Block(NamedTuple):
     """Many pages in a row, and those of them that stay."""
 
@@ -216,8 +268,7 @@ class Block(NamedTuple):
         return 1 if self.stay else 0
 
 
-def candidates(frames: Frames, proc: Proc, tally: Dict[str, int]
-               ) -> Sequence[int]:
+def candidates(frames: Frames, proc: Proc, fates: Fates) -> Sequence[int]:
     """The frames of a range about which to ask: heads that are not free.
 
     Free blocks and tails are told by /proc/kpageflags, so that not every
@@ -229,40 +280,41 @@ def candidates(frames: Frames, proc: Proc, tally: Dict[str, int]
     for first in range(frames.first, frames.end, CHUNK):
         length = min(CHUNK, frames.end - first)
         flags = proc.page_flags(first, length)
-        if not flags:       # it ends where memory does
-            tally['absent'] += frames.end - first
+        told = bytes(Fate.ABSENT if word & KPF_NOPAGE else
+                     Fate.FREE if word & KPF_BUDDY else Fate.UNTOLD
+                     for word in flags)
+        fates.tell(first, told)
+        found.extend(first + i for i, word in enumerate(flags)
+                     if told[i] == Fate.UNTOLD
+                     and (not word & KPF_TAIL or first + i == frames.first))
+        if len(flags) < length:     # it ends where memory does
+            fates.end_at(first + len(flags))
             break
-        flags += [KPF_NOPAGE] * (length - len(flags))
-        for i, word in enumerate(flags):
-            if word & KPF_NOPAGE:
-                tally['absent'] += 1
-            elif word & KPF_BUDDY:
-                tally['free'] += 1
-            elif not word & KPF_TAIL or first + i == frames.first:
-                found.append(first + i)
     return found
 
 
 def look_at_range(frames: Frames, source: Source, proc: Proc) -> Block:
     """Ask about every folio of a range, briefly."""
-    tally = {'free': 0, 'absent': 0, 'movable': 0}
+    fates = Fates(frames)
     # what /proc says is of the running kernel
-    asked = candidates(frames, proc, tally) if source.live \
+    asked = candidates(frames, proc, fates) if source.live \
         else range(frames.first, frames.end)
     if not asked:   # kpageflags tells it all, but with the module only
         answers(source, [frames.first])
     with Progress(f'asking about {text(frames)}', len(asked)) as progress:
-        stay, silent = _stay(asked, frames, source, tally, progress)
-    if source.live and (stay or silent):
-        # processes exit and pages move meanwhile: what stays does so twice
-        again = sorted([report['page']['pfn'] for report in stay] + silent)
+        stay, silent = _stay(asked, frames, source, fates, progress)
+    # processes exit and pages move meanwhile: what stays does so twice
+    again = sorted([*(report['page']['pfn'] for report in stay), *silent,
+                    *fates.untold()])
+    if source.live and again:
         with Progress('asking again', len(again)) as progress:
-            stay, silent = _stay(again, frames, source, tally, progress)
-    if tally['absent'] == frames.pages:
+            stay, silent = _stay(again, frames, source, fates, progress)
+    if fates.count(Fate.ABSENT) == frames.pages:
         raise Failure(f'{frames.said}: there is no such memory: it is beyond '
                       'what there is, in a hole, or offline', errno.ENXIO)
-    return Block(frames, tally['free'], tally['movable'], tally['absent'],
-                 len(silent), sorted(stay, key=_is_let_go))
+    return Block(frames, fates.count(Fate.FREE), fates.count(Fate.MOVABLE),
+                 fates.count(Fate.ABSENT), len(silent),
+                 sorted(stay, key=_is_let_go))
 
 
 def _is_let_go(report: Report) -> bool:
@@ -270,23 +322,27 @@ def _is_let_go(report: Report) -> bool:
     return not HELD.intersection(report['migrate']['reasons'])
 
 
-def _stay(pfns: Sequence[int], frames: Frames, source: Source,
-          tally: Dict[str, int], progress: Progress
-          ) -> Tuple[List[Report], List[int]]:
+def _fate(answer: Answer) -> Fate:
+    """Of a folio of which that is said."""
+    if isinstance(answer, Failure):
+        return Fate.ABSENT if answer.no_page else Fate.SILENT
+    if answer['page']['kind'] == 'free':
+        return Fate.FREE
+    return Fate.MOVABLE if verdict(answer) == 'yes' else Fate.STAYS
+
+
+def _stay(pfns: Sequence[int], frames: Frames, source: Source, fates: Fates,
+          progress: Progress) -> Tuple[List[Report], List[int]]:
     """Ask about folios: those that would stay, and those of which there is no
-    answer.  The others are counted."""
-    stay, silent = [], []
+    answer.  The fate of all is told."""
+    stay: List[Report] = []
+    silent: List[int] = []
     for pfn, pages, answer in _folios(pfns, frames, source, progress):
-        if isinstance(answer, Failure):
-            if answer.no_page:
-                tally['absent'] += 1
-            else:
-                silent.append(pfn)
-        elif answer['page']['kind'] == 'free':
-            tally['free'] += pages
-        elif verdict(answer) == 'yes':
-            tally['movable'] += pages
-        else:
+        fate = _fate(answer)
+        fates.tell(pfn, bytes([fate]) * pages)
+        if fate is Fate.SILENT:
+            silent.append(pfn)
+        elif fate is Fate.STAYS and not isinstance(answer, Failure):
             stay.append(answer)
     return stay, silent
 
