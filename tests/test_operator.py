@@ -134,22 +134,25 @@ def some_page(scene: Scene, story: str, page: int = 0) -> int:
     return scene.pfn('P', 'M', page)
 
 
-SPREAD = 45000      # pages of P, over several blocks
+SPREAD = 45000      # pages of P at a time, over several blocks
+REGIONS = 'MNOQ'    # of that size fit into memory
 
 
-def page_to_empty(scene: Scene) -> Tuple[int, int]:
+def page_to_empty(scene: Scene) -> Tuple[str, int]:
     """A page of P, and its frame, in a block that could go offline."""
-    scene.play(f'P map M {SPREAD}\nP madvise M 0 {SPREAD} nohugepage\n'
-               'P write M')
     movable = [int(name) for name in scene.guest.check(
         f"grep -lx Movable {blocks.BLOCKS}/memory*/valid_zones | "
         "sed 's/.*memory\\([0-9]*\\)\\/.*/\\1/'").split()]
     free = [block for block in movable
             if not blocks.any_reserved(scene.guest, block)]
-    for page in range(0, SPREAD, 500):
-        pfn = scene.pfn('P', 'M', page)
-        if pfn // blocks.FRAMES in free:
-            return page, pfn
+    for region in REGIONS:
+        scene.play(f'P map {region} {SPREAD}\n'
+                   f'P madvise {region} 0 {SPREAD} nohugepage\n'
+                   f'P write {region}')
+        for page in range(0, SPREAD, 500):
+            pfn = scene.pfn('P', region, page)
+            if pfn // blocks.FRAMES in free:
+                return f'{region} {page}', pfn
     pytest.fail(f'none of it is in {free}, of {movable}')
 
 
@@ -158,7 +161,7 @@ def test_the_log_of_a_failed_offlining_leads_to_who_did_it(
     """The lines that the kernel prints, piped in, name the process that has
     put the page into a pipe."""
     page, pfn = page_to_empty(scene_)
-    scene_.story(f'P vmsplice M {page}')
+    scene_.story(f'P vmsplice {page}')
     log = log_of_offlining(system, pfn)
     assert f'migrating pfn {pfn:x} failed' in log
     status, output = system.run(f'dmesg | {COMMAND} why -')
