@@ -36,6 +36,7 @@ static struct rv_task task;
 static struct rv_file file;
 static struct rv_vma vma = { .area = RV_AREA_FILE, .nr_avcs = 1 };
 static struct rv_pte pte = { .pages = 1 };
+static struct rv_mismatch missing, extra;
 static struct rv_history history;
 static struct rv_family family = { .avs = 1, .avcs = 1, .vmas = 1, .asked = 1 };
 
@@ -50,6 +51,8 @@ static struct rv_snap snap = {
 		[RV_FILES] = { .rec = &file, .len = 1 },
 		[RV_VMAS] = { .rec = &vma, .len = 1 },
 		[RV_PTES] = { .rec = &pte, .len = 1 },
+		[RV_MISSING] = { .rec = &missing },
+		[RV_EXTRA] = { .rec = &extra },
 	},
 };
 
@@ -92,6 +95,25 @@ static void fill_page(const struct numbers *n)
 	snap.reclaim.reasons = n->wide & (2 * RV_REASON_DIRTY - 1);
 	snap.keepers = n->level & 2 ? n->count : 0;
 	snap.lost = n->level & 1 ? n->wide : 0;
+}
+
+/* What verify has to tell; it need not know whose a mapping is. */
+static void fill_scan(const struct numbers *n)
+{
+	snap.scan = (struct rv_scan_result){
+		.mms = n->level,
+		.vmas = n->count,
+		.entries = n->wide,
+		.until_last = n->wide,
+		.found = n->count,
+		.changed = n->room,
+	};
+	missing.addr = n->wide;
+	missing.mm = n->level & 4 ? RV_NONE : 0;
+	extra.addr = n->wide;
+	extra.mm = n->level & 8 ? RV_NONE : 0;
+	snap.tables[RV_MISSING].len = n->level >> 4 & 1;
+	snap.tables[RV_EXTRA].len = n->level >> 5 & 1;
 }
 
 static void fill_records(const struct numbers *n)
@@ -254,6 +276,8 @@ static void check_json(const struct numbers *n)
 		must(snap.query.opts & RV_OPT_PTRS ||
 		     !strstr(json.bytes, "\"ptr\": "));
 	}
+	must(!(snap.query.opts & RV_OPT_VERIFY) ==
+	     !strstr(json.bytes, "\"missing\": ["));
 	if (snap.query.target == RV_TARGET_PFN) {
 		check_name(&json, "\"file\": ", snap.page_file);
 		check_numbers(&json, n);
@@ -335,10 +359,11 @@ int fuzz_one(const uint8_t *data, size_t size)
 	snap.page_file = take_name(&data, &size, 1024);
 	strcpy(snap.query.text, query);
 	strcpy(mm.comm, comm);
-	snap.query.opts = n.opts & ~RV_OPT_VERIFY;
+	snap.query.opts = n.opts;
 	snap.query.target = n.kind & 0x80 ? RV_TARGET_PID : RV_TARGET_PFN;
 	fill_page(&n);
 	fill_records(&n);
+	fill_scan(&n);
 	check_json(&n);
 	check_text(&n);
 	free(query);
