@@ -370,12 +370,28 @@ def test_records_of_all_tables_were_there(dumped: Dumped,
          f'{total[4]} page-table entries')
 
 
+WRITTEN = {'write': 1 << 1, 'dirty': 1 << 6}    # in an entry of x86
+SHELL = 1   # the process that asks
+
+
+def unwritten(pte: Report) -> Report:
+    """An entry without what a write changes."""
+    value = int(pte['value'], 16) & ~sum(WRITTEN.values())
+    return {**pte, 'value': f'{value:#x}',
+            'flags': [flag for flag in pte['flags'] if flag not in WRITTEN]}
+
+
 def settled(report: Report) -> Report:
     """Without what is different each time: the shell that asks forks for each
     question, and then has pages to itself again when it writes to them."""
     page = report['page']
-    return {**report, 'page': {**page, 'flags': [
-        flag for flag in page['flags'] if flag != 'anon-exclusive']}}
+    mms = {mm['id'] for mm in report['mms'] if mm['pid'] == SHELL}
+    vmas = {vma['id'] for vma in report['vmas'] if vma['mm'] in mms}
+    return {**report,
+            'page': {**page, 'flags': [flag for flag in page['flags']
+                                       if flag != 'anon-exclusive']},
+            'ptes': [unwritten(pte) if pte['vma'] in vmas else pte
+                     for pte in report['ptes']]}
 
 
 def unlike(frames: Dict[int, Tuple[Report, Report]], own: bool) -> List[str]:
