@@ -237,16 +237,18 @@ class Fates:
         return self._fates.count(fate) \
             + (self._beyond if fate is Fate.ABSENT else 0)
 
-    def untold(self) -> Iterator[int]:
-        """Frames of which nobody spoke: what was a tail is one no more.
+    def unknown(self) -> Iterator[int]:
+        """Frames about which to ask again: those that did not answer, and
+        those of which nobody spoke, since they were tails and are none.
 
         Behind a folio that did not answer they may well be its own.
         """
-        fate = Fate.UNTOLD
-        for i, now in enumerate(self._fates):
-            if now != Fate.UNTOLD:
-                fate = Fate(now)
-            elif fate is not Fate.SILENT:
+        last = Fate.UNTOLD
+        for i, fate in enumerate(self._fates):
+            if fate != Fate.UNTOLD:
+                last = Fate(fate)
+            if fate == Fate.SILENT or last is not Fate.SILENT \
+                    and fate == Fate.UNTOLD:
                 yield self._frames.first + i
 
 
@@ -302,18 +304,18 @@ def look_at_range(frames: Frames, source: Source, proc: Proc) -> Block:
     if not asked:   # kpageflags tells it all, but with the module only
         answers(source, [frames.first])
     with Progress(f'asking about {text(frames)}', len(asked)) as progress:
-        stay, silent = _stay(asked, frames, source, fates, progress)
+        stay = _stay(asked, frames, source, fates, progress)
     # processes exit and pages move meanwhile: what stays does so twice
-    again = sorted([*(report['page']['pfn'] for report in stay), *silent,
-                    *fates.untold()])
-    if source.live and again:
+    again = sorted([*(report['page']['pfn'] for report in stay),
+                    *fates.unknown()]) if source.live else []
+    if again:
         with Progress('asking again', len(again)) as progress:
-            stay, silent = _stay(again, frames, source, fates, progress)
+            stay = _stay(again, frames, source, fates, progress)
     if fates.count(Fate.ABSENT) == frames.pages:
         raise Failure(f'{frames.said}: there is no such memory: it is beyond '
                       'what there is, in a hole, or offline', errno.ENXIO)
     return Block(frames, fates.count(Fate.FREE), fates.count(Fate.MOVABLE),
-                 fates.count(Fate.ABSENT), len(silent),
+                 fates.count(Fate.ABSENT), fates.count(Fate.SILENT),
                  sorted(stay, key=_is_let_go))
 
 
@@ -332,19 +334,15 @@ def _fate(answer: Answer) -> Fate:
 
 
 def _stay(pfns: Sequence[int], frames: Frames, source: Source, fates: Fates,
-          progress: Progress) -> Tuple[List[Report], List[int]]:
-    """Ask about folios: those that would stay, and those of which there is no
-    answer.  The fate of all is told."""
+          progress: Progress) -> List[Report]:
+    """Ask about folios, and tell the fates of all: those that would stay."""
     stay: List[Report] = []
-    silent: List[int] = []
     for pfn, pages, answer in _folios(pfns, frames, source, progress):
         fate = _fate(answer)
         fates.tell(pfn, bytes([fate]) * pages)
-        if fate is Fate.SILENT:
-            silent.append(pfn)
-        elif fate is Fate.STAYS and not isinstance(answer, Failure):
+        if fate is Fate.STAYS and not isinstance(answer, Failure):
             stay.append(answer)
-    return stay, silent
+    return stay
 
 
 def _folios(pfns: Sequence[int], frames: Frames, source: Source,
