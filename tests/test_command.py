@@ -649,6 +649,12 @@ def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     return answered_
 
 
+def write_kpageflags(root: Path, flags: Iterable[int]) -> None:
+    """What it says of the frames from 0 on."""
+    (root / 'proc/kpageflags').write_bytes(
+        b''.join(word.to_bytes(8, 'little') for word in flags))
+
+
 @pytest.mark.parametrize('name', ['why', 'who'])
 def test_a_range_says_once_that_the_module_is_not_loaded(
         answered: Command, tmp_path: Path, name: str) -> None:
@@ -662,8 +668,7 @@ def test_a_range_says_once_that_the_module_is_not_loaded(
 def test_a_range_that_is_free_is_not_answered_without_the_module(
         answered: Command, tmp_path: Path) -> None:
     """Or what it takes would depend on what is in the range just now."""
-    (tmp_path / 'proc/kpageflags').write_bytes(
-        (1 << 10).to_bytes(8, 'little') * 8)
+    write_kpageflags(tmp_path, [1 << 10] * 8)
     nobody = ask.Module(str(tmp_path), str(tmp_path / 'a/b/query'))
     done = answered(nobody, 'why', '0x0-0x7')
     assert (done.status, done.out) == (2, '')
@@ -727,7 +732,7 @@ def test_every_frame_is_asked_about_without_kpageflags(tmp_path: Path
 def test_a_range_beyond_memory_is_not_gone_through(tmp_path: Path) -> None:
     """kpageflags ends where memory does."""
     (tmp_path / 'proc').mkdir()
-    (tmp_path / 'proc/kpageflags').write_bytes(bytes(8 * 16))
+    write_kpageflags(tmp_path, [0] * 16)
     frames = target.Frames(8, 1 << 39, '')
     fates = why.Fates(frames)
     assert list(why.candidates(frames, proc.Proc(str(tmp_path)), fates)) \
@@ -735,14 +740,14 @@ def test_a_range_beyond_memory_is_not_gone_through(tmp_path: Path) -> None:
     assert fates.count(why.Fate.ABSENT) == (1 << 39) - 8
 
 
-BUDDY, COMPOUND_HEAD, COMPOUND_TAIL = (1 << bit for bit in (10, 15, 16))
+# A folio of four pages, and a free one.
+COMPOUND = [0, *[proc.KPF_TAIL] * 3, proc.KPF_BUDDY]
 
 
 def outcome(answered: Command, tmp_path: Path, flags: List[int],
             said: Dict[int, Said]) -> Tuple[str, Fake]:
     """Of a range of which kpageflags said that, and then the module this."""
-    (tmp_path / 'proc/kpageflags').write_bytes(
-        b''.join(word.to_bytes(8, 'little') for word in flags))
+    write_kpageflags(tmp_path, flags)
     fake = Fake(said)
     return answered(fake, 'why', f'0-{len(flags) - 1}').out, fake
 
@@ -752,15 +757,15 @@ def test_a_frame_that_was_free_counts_once_in_a_folio_made_since(
     """The folio is asked about by a frame in its middle that was not free."""
     made = page(1, order=3)
     made['page']['head'] = 0
-    out, _ = outcome(answered, tmp_path, [BUDDY, 0, *[BUDDY] * 6], {1: made})
+    out, _ = outcome(answered, tmp_path,
+                     [proc.KPF_BUDDY, 0, *[proc.KPF_BUDDY] * 6], {1: made})
     assert '1 page free, 7 would move, 0 not there' in out
 
 
 def test_tails_of_a_folio_that_was_split_since_are_asked_about(
         answered: Command, tmp_path: Path) -> None:
     """Or they would not count at all."""
-    out, fake = outcome(answered, tmp_path,
-                        [COMPOUND_HEAD, *[COMPOUND_TAIL] * 3, BUDDY], {})
+    out, fake = outcome(answered, tmp_path, COMPOUND, {})
     assert '1 page free, 4 would move, 0 not there' in out
     assert fake.asked == [[f'{pfn:#x} brief'] for pfn in range(4)]
 
@@ -768,8 +773,7 @@ def test_tails_of_a_folio_that_was_split_since_are_asked_about(
 def test_tails_of_a_folio_that_does_not_answer_are_not_asked_about(
         answered: Command, tmp_path: Path) -> None:
     """Each would take as long as it."""
-    out, fake = outcome(answered, tmp_path,
-                        [COMPOUND_HEAD, *[COMPOUND_TAIL] * 3, BUDDY],
+    out, fake = outcome(answered, tmp_path, COMPOUND,
                         {0: failure('EAGAIN', 0)})
     assert '1 page free, 0 would move, 0 not there, 1 not answered' in out
     assert fake.asked == [['0x0 brief']] * 2
@@ -937,8 +941,7 @@ def test_a_range_of_a_dump_is_asked_about_at_once(answered: Command) -> None:
 def test_a_range_of_a_dump_is_not_looked_up_in_this_kernels_flags(
         answered: Command, tmp_path: Path) -> None:
     """In which another kernel's pages are free."""
-    (tmp_path / 'proc/kpageflags').write_bytes(
-        (proc.KPF_BUDDY).to_bytes(8, 'little') * 8)
+    write_kpageflags(tmp_path, [proc.KPF_BUDDY] * 8)
     fake = Fake(live=False)
     done = answered(fake, 'why', '0x0-0x7', *DUMP)
     assert len(fake.asked[0]) == 8 and '0 pages free' in done.out
